@@ -1,0 +1,135 @@
+package httparb
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"understudy/arbiter"
+)
+
+// shutdownGrace is how long Serve waits for requests under way once its context has ended. A claim takes
+// milliseconds; a client that trickles its request does not hold the server up.
+const shutdownGrace = 2 * time.Second
+
+// Server answers for a store over HTTP. It does not own the store: close that after Serve has returned.
+type Server struct {
+	store arbiter.Store
+	log   *slog.Logger
+	mux   *http.ServeMux
+}
+
+// NewServer returns a server of the store's registers. Grants and store errors are logged to log; nil
+// discards them.
+func NewServer(store arbiter.Store, log *slog.Logger) *Server {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{store: store, log: log, mux: http.NewServeMux()}
+	s.mux.HandleFunc("GET /v1/groups", s.list)
+	s.mux.HandleFunc("GET /v1/groups/{group}", s.get)
+	s.mux.HandleFunc("POST /v1/groups/{group}/claim", s.claim)
+	s.mux.HandleFunc("GET /healthz", s.health)
+	return s
+}
+
+// ServeHTTP makes the server an http.Handler, to be mounted beside others.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+// Serve answers requests on l until ctx ends, then lets those under way finish, and returns nil. It closes
+// l. Any other end is an error.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	srv := &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       0, // replicas keep a connection warm for the day they need it
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(l) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serve arbiter on %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+	defer cancel()
+	if err := srv.Shutdown(grace); err != nil {
+		_ = srv.Close()
+	}
+	<-ended
+	return nil
+}
+
+func (s *Server) list(w http.ResponseWriter, r *http.Request) {
+	all, err := s.store.All(r.Context())
+	s.reply(w, r, groupsReply{Groups: all}, err)
+}
+
+func (s *Server) get(w http.ResponseWriter, r *http.Request) {
+	rec, err := s.store.Get(r.Context(), r.PathValue("group"))
+	s.reply(w, r, rec, err)
+}
+
+func (s *Server) health(w http.ResponseWriter, r *http.Request) {
+	_, err := s.store.Get(r.Context(), "healthz")
+	s.reply(w, r, map[string]string{"status": "ok"}, err)
+}
+
+func (s *Server) claim(w http.ResponseWriter, r *http.Request) {
+	var next arbiter.Record
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBodyBytes))
+	dec.DisallowUnknownFields()
+	err := dec.Decode(&next)
+	if err == nil {
+		if _, more := dec.Token(); more != io.EOF {
+			err = errors.New("more than one JSON value")
+		}
+	}
+	if err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			writeJSON(w, http.StatusRequestEntityTooLarge, errorReply{fmt.Sprintf("body of more than %d bytes", maxBodyBytes)})
+			return
+		}
+		writeJSON(w, http.StatusBadRequest, errorReply{"read record: " + err.Error()})
+		return
+	}
+	group := r.PathValue("group")
+	// A claimant that hangs up while its claim is written does not cancel the write.
+	current, won, err := s.store.CompareAndSet(context.WithoutCancel(r.Context()), group, next)
+	if err == nil {
+		s.log.Info("claim", "group", group, "number", next.Number, "primary", next.Primary, "backup", next.Backup,
+			"claimant", next.Claimant, "won", won, "current", current.Number)
+	}
+	s.reply(w, r, claimReply{Current: current, Won: won}, err)
+}
+
+func (s *Server) reply(w http.ResponseWriter, r *http.Request, v any, err error) {
+	switch {
+	case err == nil:
+		writeJSON(w, http.StatusOK, v)
+	case errors.Is(err, arbiter.ErrInvalid):
+		writeJSON(w, http.StatusBadRequest, errorReply{err.Error()})
+	case errors.Is(err, arbiter.ErrRefused):
+		writeJSON(w, http.StatusUnprocessableEntity, errorReply{err.Error()})
+	default:
+		s.log.Error("store does not answer", "request", r.Method+" "+r.URL.Path, "err", err)
+		writeJSON(w, http.StatusServiceUnavailable, errorReply{err.Error()})
+	}
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // a client that is gone asks again
+}
