@@ -1,0 +1,192 @@
+package softfloat
+
+import "math"
+
+// The fast layer rests on three facts that hold on every host Go runs on: its float64 and float32
+// additions, multiplications, divisions and square roots are IEEE 754's, rounded to nearest even,
+// with subnormals; an explicit conversion keeps x*y + z from being fused; math.FMA rounds once.
+//
+// If the host's result is a normal number away from the ends of the exponent range, the operands
+// were finite and neither NV, DZ, OF nor UF can be raised: NX is the only question. If NX is
+// already raised the answer does not matter; otherwise the rounding error of the operation, itself
+// a floating-point number, is computed without error and compared with zero. All else (other
+// rounding modes, infinities, NaNs, results near or below the least normal number) goes to the
+// reference.
+//
+// Contract of every Fast function: sticky|flags equals sticky|(flags of the reference), and the
+// value equals the reference's.
+
+const (
+	exp64 = 0x7ff << 52
+	exp32 = 0xff << 23
+
+	// safeExp is the least biased exponent of a product, dividend or radicand for which the error
+	// term of a double operation, at most 2^-106 of it, is certainly representable.
+	safeExp = 128
+)
+
+// settled64 reports whether the finite result z has an exponent in [safeExp, 2046].
+func settled64(z uint64) bool { return z>>52&0x7ff-safeExp < 0x7ff-safeExp }
+
+func nxIf(inexact bool) Flags {
+	if inexact {
+		return NX
+	}
+	return 0
+}
+
+// FastAdd64 is Add64 given the flags already raised.
+func FastAdd64(a, b uint64, rm RoundingMode, sticky Flags) (uint64, Flags) {
+	if rm == RNE {
+		x, y := math.Float64frombits(a), math.Float64frombits(b)
+		s := x + y
+		z := math.Float64bits(s)
+		// A finite sum is never tiny and inexact, so subnormals and zeros are welcome.
+		if z&exp64 != exp64 {
+			if sticky&NX != 0 {
+				return z, 0
+			}
+			// Knuth's TwoSum. Next to the greatest finite numbers t may overflow, which leaves a
+			// NaN or an infinity in e.
+			t := s - x
+			e := (x - (s - t)) + (y - t)
+			if e == 0 {
+				return z, 0
+			}
+			if e-e == 0 {
+				return z, NX
+			}
+		}
+	}
+	return Add64(a, b, rm)
+}
+
+// FastSub64 is Sub64 given the flags already raised.
+func FastSub64(a, b uint64, rm RoundingMode, sticky Flags) (uint64, Flags) {
+	return FastAdd64(a, b^1<<63, rm, sticky)
+}
+
+// FastMul64 is Mul64 given the flags already raised.
+func FastMul64(a, b uint64, rm RoundingMode, sticky Flags) (uint64, Flags) {
+	if rm == RNE {
+		x, y := math.Float64frombits(a), math.Float64frombits(b)
+		p := x * y
+		z := math.Float64bits(p)
+		if settled64(z) {
+			if sticky&NX != 0 {
+				return z, 0
+			}
+			return z, nxIf(math.FMA(x, y, -p) != 0)
+		}
+	}
+	return Mul64(a, b, rm)
+}
+
+// FastDiv64 is Div64 given the flags already raised.
+func FastDiv64(a, b uint64, rm RoundingMode, sticky Flags) (uint64, Flags) {
+	if rm == RNE {
+		x, y := math.Float64frombits(a), math.Float64frombits(b)
+		q := x / y
+		z := math.Float64bits(q)
+		// The remainder is a multiple of ulp(q)*ulp(y), about 2^-106 of x.
+		if settled64(z) && settled64(a) {
+			if sticky&NX != 0 {
+				return z, 0
+			}
+			return z, nxIf(math.FMA(q, y, -x) != 0)
+		}
+	}
+	return Div64(a, b, rm)
+}
+
+// FastSqrt64 is Sqrt64 given the flags already raised.
+func FastSqrt64(a uint64, rm RoundingMode, sticky Flags) (uint64, Flags) {
+	if rm == RNE && settled64(a) && a>>63 == 0 {
+		x := math.Float64frombits(a)
+		r := math.Sqrt(x)
+		if sticky&NX != 0 {
+			return math.Float64bits(r), 0
+		}
+		return math.Float64bits(r), nxIf(math.FMA(r, r, -x) != 0)
+	}
+	return Sqrt64(a, rm)
+}
+
+// FastFma64 is Fma64 given the flags already raised. The error of a fused multiply-add is not one
+// floating-point number, so the first inexact one after NX was cleared is left to the reference.
+func FastFma64(a, b, c uint64, rm RoundingMode, sticky Flags) (uint64, Flags) {
+	if rm == RNE && sticky&NX != 0 {
+		z := math.Float64bits(math.FMA(math.Float64frombits(a), math.Float64frombits(b), math.Float64frombits(c)))
+		if settled64(z) {
+			return z, 0
+		}
+	}
+	return Fma64(a, b, c, rm)
+}
+
+// exactInt64 is the magnitude up to which every integer is a float64.
+const exactInt64 = 1 << 53
+
+// FastI64ToF64 is I64ToF64: exact for most integers, whatever the rounding mode.
+func FastI64ToF64(i int64, rm RoundingMode) (uint64, Flags) {
+	if -exactInt64 <= i && i <= exactInt64 {
+		return math.Float64bits(float64(i)), 0
+	}
+	return I64ToF64(i, rm)
+}
+
+// FastU64ToF64 is U64ToF64: exact for most integers, whatever the rounding mode.
+func FastU64ToF64(i uint64, rm RoundingMode) (uint64, Flags) {
+	if i <= exactInt64 {
+		return math.Float64bits(float64(int64(i))), 0
+	}
+	return U64ToF64(i, rm)
+}
+
+// FastF64ToI64 is F64ToI64. RTZ, the mode of a cast in C, is the fast one.
+func FastF64ToI64(a uint64, rm RoundingMode) (int64, Flags) {
+	if x := math.Float64frombits(a); rm == RTZ && x >= -1<<63 && x < 1<<63 {
+		i := int64(x)
+		return i, nxIf(float64(i) != x)
+	}
+	return F64ToI64(a, rm)
+}
+
+// FastF64ToU64 is F64ToU64. RTZ is the fast one, below 2^63.
+func FastF64ToU64(a uint64, rm RoundingMode) (uint64, Flags) {
+	if x := math.Float64frombits(a); rm == RTZ && x > -1 && x < 1<<63 {
+		i := int64(x)
+		return uint64(i), nxIf(float64(i) != x)
+	}
+	return F64ToU64(a, rm)
+}
+
+// FastF64ToI32 is F64ToI32. RTZ is the fast one.
+func FastF64ToI32(a uint64, rm RoundingMode) (int32, Flags) {
+	if x := math.Float64frombits(a); rm == RTZ && x > -1<<31-1 && x < 1<<31 {
+		i := int64(x)
+		return int32(i), nxIf(float64(i) != x)
+	}
+	return F64ToI32(a, rm)
+}
+
+// FastF64ToU32 is F64ToU32. RTZ is the fast one.
+func FastF64ToU32(a uint64, rm RoundingMode) (uint32, Flags) {
+	if x := math.Float64frombits(a); rm == RTZ && x > -1 && x < 1<<32 {
+		i := int64(x)
+		return uint32(i), nxIf(float64(i) != x)
+	}
+	return F64ToU32(a, rm)
+}
+
+// FastF64ToF32 is F64ToF32.
+func FastF64ToF32(a uint64, rm RoundingMode) (uint32, Flags) {
+	if rm == RNE {
+		x := math.Float64frombits(a)
+		r := float32(x)
+		if z := math.Float32bits(r); settled32(z) {
+			return z, nxIf(float64(r) != x)
+		}
+	}
+	return F64ToF32(a, rm)
+}
