@@ -1,0 +1,148 @@
+package lan
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+)
+
+const (
+	// maxMACsPerPort bounds what one port can make the switch remember. Frames for a MAC beyond it are
+	// flooded, which is slower and still right.
+	maxMACsPerPort = 64
+	// maxPorts bounds the ports of one switch.
+	maxPorts = 256
+)
+
+// swPort is one port of the switch: deliver takes a frame without waiting. The frame is only valid during
+// the call.
+type swPort struct {
+	id      int
+	name    string
+	deliver func(frame []byte)
+	macs    int // entries of the table that point here; guarded by etherSwitch.mu
+}
+
+// etherSwitch is a learning Ethernet switch. A frame moves its sender's MAC to the port it came from at
+// once; a frame for a MAC that no port has is flooded. forward never blocks as long as no port's deliver
+// does.
+type etherSwitch struct {
+	log    *slog.Logger
+	pcap   *pcapWriter // nil: no capture
+	ownMAC [6]byte     // the gateway's: no other port may use it
+
+	mu     sync.RWMutex
+	table  map[[6]byte]*swPort
+	ports  map[int]*swPort
+	nextID int
+
+	frames, floods, moves, rejected atomic.Uint64
+	logged                          logLimiter
+}
+
+func newSwitch(log *slog.Logger, ownMAC [6]byte, pcap *pcapWriter) *etherSwitch {
+	return &etherSwitch{log: log, ownMAC: ownMAC, pcap: pcap, table: make(map[[6]byte]*swPort), ports: make(map[int]*swPort)}
+}
+
+// add plugs a port in.
+func (s *etherSwitch) add(name string, deliver func([]byte)) (*swPort, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.ports) >= maxPorts {
+		return nil, fmt.Errorf("switch has %d ports already", maxPorts)
+	}
+	p := &swPort{id: s.nextID, name: name, deliver: deliver}
+	s.nextID++
+	s.ports[p.id] = p
+	return p, nil
+}
+
+// remove unplugs a port. What it had is unknown from then on, so frames for it are flooded and reach a
+// successor even before that has announced itself.
+func (s *etherSwitch) remove(p *swPort) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.ports, p.id)
+	for mac, at := range s.table {
+		if at == p {
+			delete(s.table, mac)
+		}
+	}
+}
+
+// forward takes a frame of at least MinFrame bytes that came in at from.
+func (s *etherSwitch) forward(from *swPort, frame []byte) {
+	dst, src := [6]byte(frame[0:6]), [6]byte(frame[6:12])
+	if src[0]&1 != 0 || src == s.ownMAC && from.id != gatewayPort {
+		s.rejected.Add(1) // no sender has a group address, and nobody else has the gateway's
+		return
+	}
+	s.frames.Add(1)
+	if s.pcap != nil {
+		s.pcap.write(frame)
+	}
+	s.mu.RLock()
+	if s.table[src] != from {
+		s.mu.RUnlock()
+		s.learn(from, src)
+		s.mu.RLock()
+	}
+	defer s.mu.RUnlock()
+	if dst[0]&1 == 0 {
+		if to := s.table[dst]; to != nil {
+			if to != from {
+				to.deliver(frame)
+			}
+			return
+		}
+		s.floods.Add(1)
+	}
+	for _, to := range s.ports {
+		if to != from {
+			to.deliver(frame)
+		}
+	}
+}
+
+func (s *etherSwitch) learn(from *swPort, mac [6]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.table[mac]
+	if old == from || s.ports[from.id] != from {
+		return
+	}
+	if old != nil {
+		old.macs--
+		delete(s.table, mac)
+	}
+	if from.macs >= maxMACsPerPort {
+		return
+	}
+	from.macs++
+	s.table[mac] = from
+	if old == nil {
+		if s.logged.allow() {
+			s.log.Info("address joined", "mac", macString(mac), "port", from.name)
+		}
+		return
+	}
+	s.moves.Add(1)
+	if s.logged.allow() {
+		s.log.Info("address moved", "mac", macString(mac), "from", old.name, "to", from.name)
+	}
+}
+
+// portOf says where a MAC is, for tests and Stats.
+func (s *etherSwitch) portOf(mac [6]byte) string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if p := s.table[mac]; p != nil {
+		return p.name
+	}
+	return ""
+}
+
+func macString(m [6]byte) string {
+	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
+}
