@@ -150,13 +150,13 @@ func (b *Block) start() {
 	switch typ {
 	case typeIn:
 		if !b.inRange(sector, inBytes) {
-			b.answer(statusIOErr)
+			b.answer(statusIOErr, 0)
 			return
 		}
 		b.send(event.DiskRequest{Op: event.DiskRead, Sector: sector, Count: uint32(inBytes / SectorBytes)})
 	case typeOut:
 		if b.readOnly || !b.inRange(sector, outBytes) {
-			b.answer(statusIOErr)
+			b.answer(statusIOErr, 0)
 			return
 		}
 		data := make([]byte, outBytes)
@@ -167,10 +167,11 @@ func (b *Block) start() {
 	case typeDiscard:
 		b.startDiscard(outBytes)
 	case typeGetID:
-		b.m.scatter(c.in, 0, b.serial[:min(inBytes, blockIDBytes)])
-		b.answer(statusOK)
+		id := b.serial[:min(inBytes, blockIDBytes)]
+		b.m.scatter(c.in, 0, id)
+		b.answer(statusOK, uint32(len(id)))
 	default:
-		b.answer(statusUnsupp)
+		b.answer(statusUnsupp, 0)
 	}
 }
 
@@ -183,7 +184,7 @@ func (b *Block) inRange(sector, n uint64) bool {
 // startDiscard starts a discard, which has one segment (section 5.2.6.1).
 func (b *Block) startDiscard(outBytes uint64) {
 	if !b.m.negotiated(blockDiscard) || outBytes != blockDiscardBytes {
-		b.answer(statusUnsupp)
+		b.answer(statusUnsupp, 0)
 		return
 	}
 	var s [blockDiscardBytes]byte
@@ -192,23 +193,19 @@ func (b *Block) startDiscard(outBytes uint64) {
 	count := binary.LittleEndian.Uint32(s[8:])
 	switch {
 	case binary.LittleEndian.Uint32(s[12:]) != 0: // flags are for another request type
-		b.answer(statusUnsupp)
+		b.answer(statusUnsupp, 0)
 	case count == 0 || count > MaxDiscardSectors || sector > b.sectors || uint64(count) > b.sectors-sector:
-		b.answer(statusIOErr)
+		b.answer(statusIOErr, 0)
 	default:
 		b.send(event.DiskRequest{Op: event.DiskDiscard, Sector: sector, Count: count})
 	}
 }
 
-// answer ends the request in the transport's chain at once.
-func (b *Block) answer(status uint8) {
+// answer ends the request in the transport's chain at once, after so many bytes of data were written.
+func (b *Block) answer(status uint8, data uint32) {
 	c := &b.m.chain
 	b.m.scatter(c.in, c.inBytes-1, []byte{status})
-	written := uint64(1)
-	if status == statusOK {
-		written = c.inBytes
-	}
-	b.m.push(0, c.head, uint32(written))
+	b.m.push(0, c.head, data+1)
 }
 
 // send makes the request in the transport's chain leave the machine.

@@ -61,13 +61,13 @@ type MMIO struct {
 	ram *mem.RAM
 	irq device.Line
 
-	status           uint8
-	isr              uint8
-	featuresSel      uint32
-	driverSel        uint32
-	driverFeatures   uint64 // Invariant: a subset of what is offered once FEATURES_OK is set
-	queueSel         uint32
-	queues           []virtqueue
+	status         uint8
+	isr            uint8
+	featuresSel    uint32
+	driverSel      uint32
+	driverFeatures uint64 // Invariant: a subset of what is offered once FEATURES_OK is set
+	queueSel       uint32
+	queues         []virtqueue
 
 	// chain is the request that pop took last; its slices are used again by the next.
 	chain chain
