@@ -1,0 +1,117 @@
+package replica
+
+import (
+	"time"
+
+	"understudy/event"
+)
+
+// entryOverhead is what an entry costs in a buffer beside its data.
+const entryOverhead = 64
+
+func entryBytes(e *event.Entry) int { return entryOverhead + len(e.Data) }
+
+// Append adds entries that the machine has just consumed to the log, numbers them in place, and sends them.
+// Only a primary may append.
+func (c *Core) Append(now time.Duration, entries []event.Entry) error {
+	if c.role != Primary {
+		return ErrNotPrimary
+	}
+	for i := range entries {
+		c.last++
+		entries[i].Seq = c.last
+		if c.solo {
+			continue
+		}
+		n := entryBytes(&entries[i])
+		c.window = append(c.window, entries[i])
+		c.windowBytes += n
+		c.unappliedSizes = append(c.unappliedSizes, n)
+		c.unappliedBytes += n
+	}
+	if c.solo {
+		c.acked, c.sent = c.last, c.last
+		c.releaseTo(c.last + 1)
+		return nil
+	}
+	c.flush(now)
+	return nil
+}
+
+// Hold takes outputs that the machine produced after the newest entry (primary) or after the newest applied
+// entry (backup). A primary with a backup releases them when the next entry is acknowledged, so the caller
+// must append one soon; alone it releases them at once. A backup keeps them until it hears that the primary
+// released them, and releases what is left when it goes live.
+func (c *Core) Hold(now time.Duration, outs []any) {
+	if c.role == Halted {
+		return
+	}
+	need := c.last + 1
+	if c.role != Primary {
+		need = c.applied + 1
+	}
+	for _, o := range outs {
+		if c.role != Primary && need <= c.released {
+			continue
+		}
+		c.held = append(c.held, held{need: need, at: now, out: o})
+	}
+	if c.role == Primary && c.solo {
+		c.releaseTo(c.last + 1)
+	}
+}
+
+// releaseTo lets out everything that needs at most entry s.
+func (c *Core) releaseTo(s event.Seq) {
+	i := 0
+	for i < len(c.held) && c.held[i].need <= s {
+		c.ready.Release = append(c.ready.Release, c.held[i].out)
+		i++
+	}
+	c.drop(i)
+	if s > c.released {
+		c.released = s
+	}
+}
+
+func (c *Core) drop(n int) {
+	if n > 0 {
+		rest := copy(c.held, c.held[n:])
+		clear(c.held[rest:])
+		c.held = c.held[:rest]
+	}
+}
+
+// OldestHeld is when the oldest output at the gate was produced.
+func (c *Core) OldestHeld() (time.Duration, bool) {
+	if len(c.held) == 0 {
+		return 0, false
+	}
+	return c.held[0].at, true
+}
+
+// Next gives a backup the next entry to execute, if it holds one.
+func (c *Core) Next() (event.Entry, bool) {
+	if c.role != Backup || len(c.window) == 0 {
+		return event.Entry{}, false
+	}
+	return c.window[0], true
+}
+
+// ExecutedTo tells that a backup has executed the entry with number s, the one that Next gave. progress is
+// reported to the primary, which computes the lag from it; for a machine it is guest time in nanoseconds.
+func (c *Core) ExecutedTo(now time.Duration, s event.Seq, progress uint64) {
+	if c.role != Backup || len(c.window) == 0 || c.window[0].Seq != s {
+		return
+	}
+	c.windowBytes -= entryBytes(&c.window[0])
+	c.window[0] = event.Entry{}
+	c.window = c.window[1:]
+	if len(c.window) == 0 {
+		c.window = nil
+	}
+	c.applied = s
+	c.myProgress = progress
+	c.ackDue = true
+	c.goLiveWhenDrained(now)
+}

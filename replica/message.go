@@ -1,0 +1,188 @@
+package replica
+
+import (
+	"time"
+
+	"understudy/event"
+)
+
+// MessageType says what a Message is.
+type MessageType uint8
+
+// The messages of the log channel.
+const (
+	// MsgAppend goes from the primary to the backup: consecutive entries, perhaps none (a heartbeat).
+	MsgAppend MessageType = iota + 1
+	// MsgAck goes from the backup to the primary: what it holds and what it has executed.
+	MsgAck
+)
+
+// Message is one message of the log channel. Lost, repeated and reordered messages do no harm.
+type Message struct {
+	Type MessageType
+	View ViewNumber
+	// Sent is the sender's clock when an append was sent; Echo, in an ack, is the Sent of the newest append
+	// that the backup has received. Only the primary's own clock is ever compared with them.
+	Sent, Echo time.Duration
+	Entries    []event.Entry // MsgAppend
+	Released   event.Seq     // MsgAppend: outputs that need at most this entry have left
+	Held       event.Seq     // MsgAck: newest entry held
+	Executed   event.Seq     // MsgAck: newest entry executed
+	Progress   uint64        // MsgAck: see Core.ExecutedTo
+	Gap        bool          // MsgAck: entries after Held are missing though later ones arrived: send again
+}
+
+// maxBatchBytes bounds the entries of one message, so that a receiver can bound its frames.
+const maxBatchBytes = 1 << 20
+
+// flush sends the entries that were not sent yet.
+func (c *Core) flush(now time.Duration) {
+	if !c.peerUp {
+		return
+	}
+	for c.sent < c.last {
+		first := int(c.sent - c.acked)
+		end, bytes := first, 0
+		for end < len(c.window) && (end == first || bytes+entryBytes(&c.window[end]) <= maxBatchBytes) {
+			bytes += entryBytes(&c.window[end])
+			end++
+		}
+		batch := make([]event.Entry, end-first)
+		copy(batch, c.window[first:end])
+		c.sent = batch[len(batch)-1].Seq
+		c.sendAppend(now, batch)
+	}
+}
+
+func (c *Core) sendAppend(now time.Duration, batch []event.Entry) {
+	if !c.peerUp {
+		return
+	}
+	if len(batch) > 0 {
+		c.resendAt = now + c.cfg.ResendAfter
+	}
+	c.lastSent = now
+	c.ready.Messages = append(c.ready.Messages, Message{
+		Type: MsgAppend, View: c.view, Sent: now, Entries: batch, Released: c.released,
+	})
+}
+
+func (c *Core) sendAck(now time.Duration) {
+	c.lastSent = now
+	c.ackDue = false
+	c.ready.Messages = append(c.ready.Messages, Message{
+		Type: MsgAck, View: c.view, Echo: c.newestSent, Held: c.last, Executed: c.applied, Progress: c.myProgress,
+		Gap: c.gap,
+	})
+	c.gap = false
+}
+
+// Step takes a message from the peer.
+func (c *Core) Step(now time.Duration, m Message) {
+	switch {
+	case c.role == Halted:
+	case m.Type == MsgAppend:
+		c.stepAppend(now, m)
+	case m.Type == MsgAck:
+		c.stepAck(now, m)
+	}
+}
+
+func (c *Core) stepAppend(now time.Duration, m Message) {
+	switch c.role {
+	case Joining:
+		if m.View == 0 {
+			return
+		}
+		c.role = Backup
+		c.view = m.View
+		c.notice(now, "backup of view %d", c.view)
+	case Backup:
+		if m.View < c.view || c.claim != claimNone || c.granted {
+			return // an old primary, or we have already claimed the next view: its entries come too late
+		}
+		if m.View > c.view {
+			c.Halt(now, "the primary is in a view that we are not part of")
+			return
+		}
+	default:
+		if m.View > c.view {
+			c.Halt(now, "deposed: a message of a later view arrived")
+		}
+		return
+	}
+	c.lastHeard = now
+	if m.Sent > c.newestSent {
+		c.newestSent = m.Sent
+	}
+	for i := range m.Entries {
+		e := m.Entries[i]
+		if e.Seq != c.last+1 {
+			c.gap = c.gap || e.Seq > c.last+1
+			continue // repeated, or after a gap: the ack tells the primary where to resume
+		}
+		c.last = e.Seq
+		c.window = append(c.window, e)
+		c.windowBytes += entryBytes(&e)
+	}
+	if m.Released > c.released {
+		c.released = m.Released
+		i := 0
+		for i < len(c.held) && c.held[i].need <= c.released {
+			i++
+		}
+		c.drop(i)
+	}
+	c.ackDue = true
+	if len(m.Entries) > 0 || now-c.lastSent >= c.cfg.HeartbeatEvery/2 {
+		c.sendAck(now)
+	}
+}
+
+func (c *Core) stepAck(now time.Duration, m Message) {
+	if c.role != Primary || c.solo || m.View != c.view {
+		return
+	}
+	if m.Echo > now || m.Held > c.last || m.Executed > m.Held {
+		c.Halt(now, "the backup acknowledged what was never sent")
+		return
+	}
+	if m.Echo > c.lastHeard {
+		c.lastHeard = m.Echo
+	}
+	if m.Held > c.acked {
+		n := int(m.Held - c.acked)
+		for i := range c.window[:n] {
+			c.windowBytes -= entryBytes(&c.window[i])
+			c.window[i] = event.Entry{}
+		}
+		c.window = c.window[n:]
+		if len(c.window) == 0 {
+			c.window = nil
+		}
+		c.acked = m.Held
+		if c.sent < c.acked {
+			c.sent = c.acked
+		}
+		c.resendAt = now + c.cfg.ResendAfter
+	}
+	if m.Executed > c.applied {
+		for range int(m.Executed - c.applied) {
+			c.unappliedBytes -= c.unappliedSizes[0]
+			c.unappliedSizes = c.unappliedSizes[1:]
+		}
+		c.applied = m.Executed
+	}
+	if m.Gap && c.sent > c.acked && now >= c.gapAt {
+		c.gapAt = now + c.cfg.HeartbeatEvery/5
+		c.sent = c.acked
+	}
+	if m.Progress > c.progress {
+		c.progress = m.Progress
+	}
+	// The acknowledgement counts only while the backup cannot have claimed: see the package comment.
+	if now-c.lastHeard <= c.cfg.SuspectAfter && c.claim == claimNone {
+		c.releaseTo(c.acked)
+	}
+	c.flush(now)
+}
