@@ -171,5 +171,8 @@ func (h *Hart) SetExternal(level bool) { h.seip, h.changed = level, true }
 // RaiseSoftware makes the software interrupt pending (SBI IPI to self).
 func (h *Hart) RaiseSoftware() { h.ssip, h.changed = true, true }
 
+// ClearSoftware withdraws the software interrupt (legacy SBI clear_ipi).
+func (h *Hart) ClearSoftware() { h.ssip, h.changed = false, true }
+
 // Idle tells whether the hart waits in WFI with nothing pending that would wake it.
 func (h *Hart) Idle() bool { return h.idle && h.pending() == 0 }
