@@ -176,15 +176,61 @@ func (s *script) u64() uint64 {
 
 // FuzzRings has a guest fill descriptor tables and rings as it likes.
 func FuzzRings(f *testing.F) {
+	// The steps of the script below, in its bytes.
+	type steps []byte
+	u16 := func(b steps, v ...uint16) steps {
+		for _, x := range v {
+			b = append(b, byte(x), byte(x>>8))
+		}
+		return b
+	}
+	desc := func(b steps, queue, slot byte, addr, n uint16, flags, next byte) steps {
+		return append(u16(append(b, 0, queue, slot), addr, n), flags, next)
+	}
+	inner := func(b steps, at, addr uint16, n, flags byte) steps {
+		return append(u16(append(b, 6), at, addr), n, flags)
+	}
+	post := func(b steps, queue, slot, head, index byte) steps { return append(b, 1, queue, slot, head, index) }
+	notify := func(b steps, queue byte) steps { return append(b, 2, queue) }
+	world := func(b steps, n byte) steps { return append(b, 3, n) }
+	poke := func(b steps, at uint16, v ...byte) steps { return append(u16(append(b, 5), at), v...) }
+
 	for kind := byte(0); kind < 8; kind++ {
-		// One chain of two descriptors for each queue: read, then write; posted and notified.
-		f.Add([]byte{kind, 0xff, 4,
-			0, 0, 0, 0, 0x00, 0x90, 28, 0, descNext, 1, 0, 0, 1, 0, 0x00, 0xa0, 0, 4, descWrite, 0,
-			1, 0, 0, 0, 1, 2, 0, 3, 20, 4, 0, 5, 3, 20})
-		// An indirect table on the second queue, and descriptors anywhere.
-		f.Add([]byte{kind, 0xff, 3,
-			0, 1, 0, 0, 0x00, 0x90, 32, 0, descIndirect, 0, 6, 0x00, 0x90, 0x00, 0xa0, 16, 1,
-			1, 1, 0, 0, 1, 2, 1, 7, 0, 2, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 2, 0})
+		for _, features := range []byte{0, 0xff} {
+			start := steps{kind, features, features, 4}
+			// Something to read on the second queue, room on the first: what a card or a console has.
+			b := desc(start[:4:4], 1, 0, 0x9000, 28, 0, 0)
+			b = notify(post(b, 1, 0, 0, 1), 1)
+			b = world(world(b, 9), 20)
+			b = desc(b, 0, 0, 0xa000, 200, descWrite, 0)
+			b = world(notify(post(b, 0, 0, 0, 1), 0), 5)
+			b = notify(post(b, 0, 1, 0, 2), 0)
+			f.Add([]byte(append(b, 4, 0, 8, 0)))
+			// A disk's read, which succeeds, and requests of other types; the first byte tells them apart.
+			b = desc(start[:4:4], 0, 0, 0x9000, 16, descNext, 1)
+			b = desc(b, 0, 1, 0xa000, 513, descWrite, 0)
+			b = world(append(notify(post(b, 0, 0, 0, 1), 0), 4, 0), 21)
+			for i, typ := range []byte{typeFlush, typeGetID, 99} {
+				b = notify(post(poke(b, 0x9000, typ, 0, 0), 0, byte(i+1), 0, byte(i+2)), 0)
+			}
+			f.Add([]byte(world(world(b, 1), 2)))
+			// A disk's write and discard, the latter of one sector.
+			b = desc(start[:4:4], 0, 0, 0x9000, 16, descNext, 1)
+			b = desc(b, 0, 1, 0xa000, 512, descNext, 2)
+			b = desc(b, 0, 2, 0xb000, 1, descWrite, 0)
+			b = notify(post(poke(b, 0x9000, typeOut, 0, 0), 0, 0, 0, 1), 0)
+			b = poke(poke(b, 0x9000, typeDiscard, 0, 0), 0xa008, 1, 0, 0)
+			b = desc(append(b, 4, 0), 0, 1, 0xa000, 16, descNext, 2)
+			b = notify(post(b, 0, 1, 0, 2), 0)
+			f.Add([]byte(world(world(b, 0), 0)))
+			// An indirect table.
+			b = desc(start[:4:4], 0, 0, 0x9000, 32, descIndirect, 0)
+			b = inner(inner(b, 0x9000, 0xa000, 16, descNext), 0x9010, 0xb000, 200, descWrite)
+			f.Add([]byte(world(notify(post(b, 0, 0, 0, 1), 0), 3)))
+			// Descriptors from anywhere.
+			b = append(start[:4:4], 7, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 2, 0, 1, 0)
+			f.Add([]byte(notify(post(b, 0, 0, 0, 1), 0)))
+		}
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s := &script{data}

@@ -71,8 +71,6 @@ type MMIO struct {
 
 	// chain is the request that pop took last; its slices are used again by the next.
 	chain chain
-	// scratch holds the bytes of a request for the time of one call.
-	scratch []byte
 }
 
 // NewMMIO puts dev behind a transport that works on ram and interrupts through irq.
@@ -321,7 +319,7 @@ func (m *MMIO) Save(e *state.Encoder) {
 // Load implements device.Device. RAM must have its size, not its contents. It does not drive the interrupt
 // line: the controller's state holds its level.
 func (m *MMIO) Load(d *state.Decoder) {
-	n := MMIO{dev: m.dev, ram: m.ram, irq: m.irq, chain: m.chain, scratch: m.scratch}
+	n := MMIO{dev: m.dev, ram: m.ram, irq: m.irq, chain: m.chain}
 	n.status = d.U8()
 	n.isr = d.U8()
 	n.featuresSel = d.U32()

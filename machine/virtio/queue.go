@@ -274,11 +274,3 @@ func (m *MMIO) scatter(segs []segment, skip uint64, p []byte) {
 		skip = 0
 	}
 }
-
-// buffer gives n bytes that are valid until the next call.
-func (m *MMIO) buffer(n int) []byte {
-	if cap(m.scratch) < n {
-		m.scratch = make([]byte, n)
-	}
-	return m.scratch[:n]
-}

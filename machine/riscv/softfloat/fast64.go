@@ -46,16 +46,10 @@ func FastAdd64(a, b uint64, rm RoundingMode, sticky Flags) (uint64, Flags) {
 			if sticky&NX != 0 {
 				return z, 0
 			}
-			// Knuth's TwoSum. Next to the greatest finite numbers t may overflow, which leaves a
-			// NaN or an infinity in e.
+			// Knuth's TwoSum. If s is exact, t = y and e = 0. If not, e is the error or, where the
+			// greatest finite numbers make t overflow, a NaN: never 0.
 			t := s - x
-			e := (x - (s - t)) + (y - t)
-			if e == 0 {
-				return z, 0
-			}
-			if e-e == 0 {
-				return z, NX
-			}
+			return z, nxIf((x-(s-t))+(y-t) != 0)
 		}
 	}
 	return Add64(a, b, rm)

@@ -21,6 +21,7 @@ func (r *Rand) Intn(n int) int { return int(r.Uint64() >> 1 % uint64(n)) }
 // Boundary64 holds the values at the edges of binary64, of the integer types and of binary32, each
 // with both signs.
 var Boundary64 = boundary(52, 11, []uint64{
+	0x7ca8000000000000, // 1.5 ulp of the greatest binary64
 	0x3690000000000000, // 2^-150: half the least binary32
 	0x3690000000000001,
 	0x36a0000000000000, // 2^-149: the least binary32

@@ -1,0 +1,113 @@
+package host
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"understudy/replica"
+)
+
+// maxQueuedBytes bounds what waits to be written to the peer. The core's own bounds on unacknowledged
+// entries are far lower, so reaching it means that the peer stopped reading; the channel is then closed,
+// which is a reason for suspicion like any other.
+const maxQueuedBytes = 256 << 20
+
+var errPeerStuck = errors.New("the peer does not read the log channel")
+
+// channel is one connection between primary and backup. Writing never blocks the caller: a goroutine
+// writes what has gathered, so that messages that come while it writes leave together.
+type channel struct {
+	conn    net.Conn
+	in      *bufio.Reader
+	mu      sync.Mutex
+	ready   sync.Cond
+	queue   []byte
+	closed  bool
+	sent    atomic.Uint64 // bytes
+	arrived atomic.Uint64
+	done    sync.WaitGroup
+}
+
+func newChannel(conn net.Conn, in *bufio.Reader) *channel {
+	c := &channel{conn: conn, in: in}
+	c.ready.L = &c.mu
+	c.done.Add(1)
+	go c.write()
+	return c
+}
+
+// send queues messages.
+func (c *channel) send(ms []replica.Message) {
+	c.mu.Lock()
+	if !c.closed {
+		for i := range ms {
+			c.queue = appendMessage(c.queue, &ms[i])
+		}
+		if len(c.queue) > maxQueuedBytes {
+			c.closeLocked()
+		}
+	}
+	c.mu.Unlock()
+	c.ready.Signal()
+}
+
+func (c *channel) write() {
+	defer c.done.Done()
+	var out []byte
+	for {
+		c.mu.Lock()
+		for len(c.queue) == 0 && !c.closed {
+			c.ready.Wait()
+		}
+		if c.closed {
+			c.mu.Unlock()
+			return
+		}
+		out, c.queue = c.queue, out[:0]
+		c.mu.Unlock()
+		n, err := c.conn.Write(out)
+		c.sent.Add(uint64(n))
+		if err != nil {
+			c.close()
+			return
+		}
+	}
+}
+
+// receive reads messages until the connection ends, and gives the reason.
+func (c *channel) receive(each func(replica.Message) error) error {
+	var buf []byte
+	for {
+		kind, body, err := readFrame(c.in, &buf)
+		if err != nil {
+			return err
+		}
+		c.arrived.Add(uint64(frameHead + 1 + len(body)))
+		m, err := parseMessage(kind, body)
+		if err != nil {
+			return fmt.Errorf("read log channel: %w", err)
+		}
+		if err := each(m); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *channel) closeLocked() {
+	if !c.closed {
+		c.closed = true
+		c.conn.Close()
+		c.ready.Broadcast()
+	}
+}
+
+// close ends the connection; it may be called from anywhere, more than once.
+func (c *channel) close() {
+	c.mu.Lock()
+	c.closeLocked()
+	c.mu.Unlock()
+}

@@ -1,0 +1,196 @@
+package host
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"understudy/event"
+)
+
+const sectorBytes = 512
+
+// disk carries out the requests of one block device on this host's own copy, one after the other in the
+// order in which they left the machine: so requests that overlap give the same bytes on both sides.
+type disk struct {
+	path     string
+	file     *os.File
+	sectors  uint64
+	readOnly bool
+	wake     func() // told when a request is done
+
+	mu      sync.Mutex
+	changed sync.Cond
+	queue   []event.DiskRequest
+	results []event.DiskDone
+	closed  bool
+	stopped sync.WaitGroup
+}
+
+// openDisk opens a raw disk file, whose size must be a positive multiple of 512 bytes, and locks it against
+// other replicas on this host.
+func openDisk(path string, readOnly bool) (*disk, error) {
+	flags := os.O_RDWR
+	if readOnly {
+		flags = os.O_RDONLY
+	}
+	f, err := os.OpenFile(path, flags, 0)
+	if err != nil {
+		if errors.Is(err, os.ErrPermission) && !readOnly {
+			return nil, fmt.Errorf("open disk: %w (make it writable, or attach it read-only with %s:ro)", err, path)
+		}
+		return nil, fmt.Errorf("open disk: %w", err)
+	}
+	st, err := f.Stat()
+	if err == nil && (!st.Mode().IsRegular() || st.Size() == 0 || st.Size()%sectorBytes != 0) {
+		err = fmt.Errorf("open disk %s: want a regular file whose size is a positive multiple of %d bytes", path, sectorBytes)
+	}
+	if err == nil && !readOnly {
+		if lockErr := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); lockErr != nil {
+			err = fmt.Errorf("open disk %s: in use by another machine", path)
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	d := &disk{path: path, file: f, sectors: uint64(st.Size()) / sectorBytes, readOnly: readOnly}
+	d.changed.L = &d.mu
+	return d, nil
+}
+
+// hash is the SHA-256 of the whole content.
+func (d *disk) hash() (sum [32]byte, err error) {
+	h := sha256.New()
+	if _, err := io.Copy(h, io.NewSectionReader(d.file, 0, int64(d.sectors)*sectorBytes)); err != nil {
+		return sum, fmt.Errorf("read disk %s: %w", d.path, err)
+	}
+	return [32]byte(h.Sum(nil)), nil
+}
+
+// start begins to work; wake is told of every request that is done.
+func (d *disk) start(wake func()) {
+	d.wake = wake
+	d.stopped.Add(1)
+	go d.work()
+}
+
+// submit queues a request. The device's ring bounds how many there can be.
+func (d *disk) submit(r event.DiskRequest) {
+	d.mu.Lock()
+	d.queue = append(d.queue, r)
+	d.mu.Unlock()
+	d.changed.Broadcast()
+}
+
+func (d *disk) work() {
+	defer d.stopped.Done()
+	for {
+		d.mu.Lock()
+		for len(d.queue) == 0 && !d.closed {
+			d.changed.Wait()
+		}
+		if d.closed {
+			d.mu.Unlock()
+			return
+		}
+		r := d.queue[0]
+		d.queue = d.queue[1:]
+		d.mu.Unlock()
+
+		done := d.carryOut(r)
+
+		d.mu.Lock()
+		d.results = append(d.results, done)
+		d.mu.Unlock()
+		d.changed.Broadcast()
+		d.wake()
+	}
+}
+
+func (d *disk) carryOut(r event.DiskRequest) event.DiskDone {
+	done := event.DiskDone{ID: r.ID}
+	off, n := int64(r.Sector)*sectorBytes, int64(r.Count)*sectorBytes
+	var err error
+	switch r.Op {
+	case event.DiskRead:
+		done.Data = make([]byte, n)
+		_, err = d.file.ReadAt(done.Data, off)
+	case event.DiskWrite:
+		_, err = d.file.WriteAt(r.Data, off)
+	case event.DiskFlush:
+		err = unix.Fdatasync(int(d.file.Fd()))
+	case event.DiskDiscard:
+		// What is read afterwards must not depend on the host's file system, so it is zeros everywhere.
+		mode := uint32(unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE)
+		if err = unix.Fallocate(int(d.file.Fd()), mode, off, n); err != nil {
+			err = d.writeZeros(off, n)
+		}
+	default:
+		done.Status = event.DiskUnsupported
+	}
+	if err != nil {
+		done.Status, done.Data = event.DiskError, nil
+	}
+	return done
+}
+
+var zeros [64 << 10]byte
+
+func (d *disk) writeZeros(off, n int64) error {
+	for n > 0 {
+		w, err := d.file.WriteAt(zeros[:min(n, int64(len(zeros)))], off)
+		if err != nil {
+			return err
+		}
+		off, n = off+int64(w), n-int64(w)
+	}
+	return nil
+}
+
+// finished takes every result that waits, in order.
+func (d *disk) finished() []event.DiskDone {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := d.results
+	d.results = nil
+	return r
+}
+
+// await takes the result of request id, waiting for it. It reports false when the disk was closed.
+func (d *disk) await(id uint64) (event.DiskDone, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for {
+		for i, r := range d.results {
+			if r.ID == id {
+				d.results = append(d.results[:i], d.results[i+1:]...)
+				return r, true
+			}
+		}
+		if d.closed {
+			return event.DiskDone{}, false
+		}
+		d.changed.Wait()
+	}
+}
+
+// shut waits for the request in hand and drops the others.
+func (d *disk) shut() {
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	d.changed.Broadcast()
+	d.stopped.Wait()
+}
+
+// close ends the disk's work and closes the file.
+func (d *disk) close() {
+	d.shut()
+	d.file.Close()
+}

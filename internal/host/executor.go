@@ -1,0 +1,373 @@
+package host
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"understudy/event"
+	"understudy/internal/lan"
+	"understudy/machine"
+	"understudy/replica"
+)
+
+// sliceInstructions is how far the primary runs before it looks for input: about 0.1 ms. It bounds the
+// latency of input; a slice's end costs well below a microsecond.
+const sliceInstructions = 50_000
+
+// goodbyeTimeout is how long a primary whose guest has shut down waits for its backup to see that.
+const goodbyeTimeout = 10 * time.Second
+
+// execute is the executor: the one goroutine that touches the machine.
+func (r *Replica) execute() (machine.Down, error) {
+	for {
+		if r.runCtx.Err() != nil {
+			return machine.Up, context.Cause(r.runCtx)
+		}
+		switch replica.Role(r.role.Load()) {
+		case replica.Halted:
+			r.mu.Lock()
+			why := r.core.HaltReason()
+			r.mu.Unlock()
+			return machine.Up, fmt.Errorf("%w: %s", ErrHalted, why)
+		case replica.Backup:
+			if down, err := r.follow(); err != nil || down != machine.Up {
+				return down, err
+			}
+		case replica.Primary:
+			if down, err := r.lead(); err != nil || down != machine.Up {
+				return down, err
+			}
+		default:
+			r.pause(nil)
+		}
+	}
+}
+
+// pause waits for something to happen, or for the timer if it is not nil.
+func (r *Replica) pause(timer <-chan time.Time) {
+	select {
+	case <-r.wake:
+	case <-timer:
+	case <-r.runCtx.Done():
+	}
+}
+
+// leader is the state of the executor while it leads.
+type leader struct {
+	r       *Replica
+	clock   clock
+	timer   *time.Timer
+	entries []event.Entry // of the present stop
+	raw     []event.Entry
+	outs    []any
+	digest  time.Time
+	slowed  time.Duration // owed to a backup that is behind
+}
+
+// lead runs the machine as primary until the guest ends, the role is lost, or the replica is stopped.
+func (r *Replica) lead() (machine.Down, error) {
+	l := &leader{r: r, timer: time.NewTimer(time.Hour), digest: time.Now().Add(r.opt.DigestEvery)}
+	defer l.timer.Stop()
+	l.clock.begin(time.Now(), r.m, r.opt.Machine.WallClockNs)
+	r.announce()
+	// What the machine asked for before we led is ours to provide now. Disk requests were carried out when
+	// the log produced them; their results wait at the disks.
+	for _, want := range r.stats.takeWants() {
+		r.provideEntropy(want)
+	}
+	for replica.Role(r.role.Load()) == replica.Primary && r.runCtx.Err() == nil {
+		if r.wait.Load() {
+			r.pause(nil)
+			continue
+		}
+		if err := l.stop(); err != nil {
+			return machine.Up, err
+		}
+		if down := r.m.Down(); down != machine.Up {
+			r.sayGoodbye()
+			return down, nil
+		}
+		if r.m.Idle() && len(l.entries) == 0 {
+			l.idle()
+		} else {
+			l.run()
+		}
+	}
+	return machine.Up, nil
+}
+
+// run executes one slice.
+func (l *leader) run() {
+	m := l.r.m
+	begin, from := time.Now(), m.Position()
+	m.RunSlice(from + sliceInstructions)
+	end := time.Now()
+	l.clock.ran(end.Sub(begin), uint64(m.Position()-from))
+	l.r.stats.ran(uint64(m.Position()), m.TimeNs(), end.Sub(begin))
+	l.slow(end.Sub(begin))
+}
+
+// slow keeps the backup from falling behind for good: beyond LagMax the primary sleeps after each slice,
+// up to nine times as long as the slice took (VMware FT, section 2.3, takes CPU from it for the same end).
+func (l *leader) slow(slice time.Duration) {
+	lag := l.r.stats.lag()
+	if over := lag - l.r.opt.LagMax; over > 0 {
+		share := min(9, 9*float64(over)/float64(l.r.opt.LagMax))
+		if l.slowed += time.Duration(share * float64(slice)); l.slowed >= 2*time.Millisecond {
+			time.Sleep(l.slowed)
+			l.slowed = 0
+		}
+	}
+}
+
+// stop is what happens between two slices: it takes what the machine said, delivers what came for it, and
+// ships the log of that.
+func (l *leader) stop() error {
+	r, m := l.r, l.r.m
+	l.outs = l.outs[:0]
+	for _, o := range m.TakeOutputs() {
+		if r.local(o, true) {
+			l.outs = append(l.outs, o)
+		}
+	}
+	l.raw = r.inbox.take(l.raw[:0])
+	for i, d := range r.disks {
+		for _, done := range d.finished() {
+			l.raw = append(l.raw, event.Entry{Kind: event.KindDisk, Device: uint8(i), Data: event.AppendDiskDone(nil, done)})
+		}
+	}
+	now := time.Now()
+	l.entries = l.entries[:0]
+	if c, due := l.clock.due(now, m, len(l.raw) > 0 && m.Idle()); due {
+		if err := l.deliver(event.Entry{Kind: event.KindClock, Data: event.AppendClock(nil, c)}); err != nil {
+			return err
+		}
+	}
+	for _, e := range l.raw {
+		if err := l.deliver(e); err != nil {
+			return err
+		}
+	}
+	if r.opt.Peer != "" && r.opt.DigestEvery > 0 && now.After(l.digest) && !r.stats.solo.Load() {
+		l.digest = now.Add(r.opt.DigestEvery)
+		sum := binary.LittleEndian.AppendUint64(nil, m.Digest())
+		if err := l.deliver(event.Entry{Kind: event.KindDigest, Data: sum}); err != nil {
+			return err
+		}
+	}
+	if len(l.outs) > 0 && len(l.entries) == 0 {
+		if err := l.deliver(event.Entry{Kind: event.KindCommit}); err != nil {
+			return err
+		}
+	}
+	if len(l.entries) == 0 {
+		return nil
+	}
+	r.do(func(now time.Duration) {
+		r.core.Hold(now, l.outs)
+		// An error says that the role was lost since the last stop: what this one delivered was never shipped
+		// and its outputs never left, so it did not happen, and the caller's loop ends.
+		_ = r.core.Append(now, l.entries)
+	})
+	return nil
+}
+
+// deliver gives the machine an entry at the present position and notes it for the log. What a disk read is
+// not in the log: the backup reads its own copy.
+func (l *leader) deliver(e event.Entry) error {
+	e.Pos = l.r.m.Position()
+	if err := l.r.m.Deliver(e); err != nil {
+		return err
+	}
+	if e.Kind == event.KindDisk {
+		d, err := event.ParseDiskDone(e.Data)
+		if err != nil {
+			return err
+		}
+		d.Data = nil
+		e.Data = event.AppendDiskDone(nil, d)
+	}
+	l.r.stats.entry(e.Kind, len(e.Data))
+	l.entries = append(l.entries, e)
+	return nil
+}
+
+// idle waits, with the guest, for input or for its next alarm.
+func (l *leader) idle() {
+	r := l.r
+	var timer <-chan time.Time
+	now := time.Now()
+	if at, armed := r.m.Alarm(); armed {
+		d := l.clock.until(now, at)
+		if d <= 0 {
+			l.clock.wake() // the next stop delivers the clock entry that makes the alarm due
+			return
+		}
+		l.timer.Reset(d)
+		timer = l.timer.C
+	}
+	r.pause(timer)
+	r.stats.idled(time.Since(now))
+}
+
+// local carries out an output that is a request to this host rather than to the world. It reports whether
+// the output is for the world.
+func (r *Replica) local(o event.Output, leads bool) bool {
+	switch o.Kind {
+	case event.OutDisk:
+		if int(o.Device) < len(r.disks) {
+			r.disks[o.Device].submit(*o.Disk)
+		}
+		return false
+	case event.OutEntropy:
+		if leads {
+			r.provideEntropy(o.Want)
+		} else {
+			r.stats.want(o.Want)
+		}
+		return false
+	}
+	return true
+}
+
+func (r *Replica) provideEntropy(n int) {
+	p := make([]byte, n)
+	rand.Read(p)
+	r.inbox.put(event.Entry{Kind: event.KindEntropy, Data: p})
+}
+
+// announce tells the LAN that the guest's address is behind this port from now on.
+func (r *Replica) announce() {
+	if r.port == nil {
+		return
+	}
+	for _, n := range r.opt.Machine.NICs {
+		r.port.Send(lan.Announce(n.MAC))
+	}
+}
+
+// sayGoodbye ends a machine that has shut down: the backup must execute the end too, or it would take over
+// a machine that is off.
+func (r *Replica) sayGoodbye() {
+	r.do(func(now time.Duration) {
+		_ = r.core.Append(now, []event.Entry{{Pos: r.m.Position(), Kind: event.KindCommit}})
+	})
+	patience := time.NewTimer(goodbyeTimeout)
+	defer patience.Stop()
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for {
+		r.mu.Lock()
+		done := r.core.Role() != replica.Primary || r.core.Solo() || r.core.Applied() == r.core.Last()
+		r.mu.Unlock()
+		if done || r.runCtx.Err() != nil {
+			return
+		}
+		select {
+		case <-patience.C:
+			r.log.Warn("the backup did not follow to the end in time")
+			return
+		case <-look.C:
+		case <-r.runCtx.Done():
+		}
+	}
+}
+
+// follow executes the log as backup until the role changes, the guest ends or the replica is stopped.
+func (r *Replica) follow() (machine.Down, error) {
+	for {
+		r.mu.Lock()
+		e, ok := r.core.Next()
+		role := r.core.Role()
+		r.mu.Unlock()
+		if role != replica.Backup || r.runCtx.Err() != nil {
+			return machine.Up, nil
+		}
+		if !ok {
+			r.pause(nil)
+			continue
+		}
+		if err := r.replay(e); err != nil {
+			r.do(func(now time.Duration) { r.core.Halt(now, err.Error()) })
+			return machine.Up, fmt.Errorf("%w: %w", ErrHalted, err)
+		}
+		if down := r.m.Down(); down != machine.Up {
+			// The acknowledgement of this last entry is what the primary waits for.
+			time.Sleep(r.opt.SuspectAfter / 2)
+			return down, nil
+		}
+	}
+}
+
+// replay executes up to an entry's position and delivers it.
+func (r *Replica) replay(e event.Entry) error {
+	m := r.m
+	begin := time.Now()
+	var outs []any
+	for m.Position() < e.Pos {
+		stop := m.Run(e.Pos)
+		for _, o := range m.TakeOutputs() {
+			if r.local(o, false) {
+				outs = append(outs, o)
+			}
+		}
+		if m.Position() < e.Pos && (stop == machine.StopIdle || stop == machine.StopDown) {
+			return r.diverged("the guest here stopped at position %d, entry %d is for %d", m.Position(), e.Seq, e.Pos)
+		}
+	}
+	if m.Position() != e.Pos {
+		return r.diverged("entry %d is for position %d, the machine is at %d", e.Seq, e.Pos, m.Position())
+	}
+	r.stats.ran(uint64(e.Pos), m.TimeNs(), time.Since(begin))
+	if err := r.deliverLogged(e); err != nil {
+		return err
+	}
+	r.stats.entry(e.Kind, len(e.Data))
+	r.do(func(now time.Duration) {
+		r.core.Hold(now, outs)
+		r.core.ExecutedTo(now, e.Seq, m.TimeNs())
+	})
+	return nil
+}
+
+func (r *Replica) deliverLogged(e event.Entry) error {
+	switch e.Kind {
+	case event.KindDisk:
+		logged, err := event.ParseDiskDone(e.Data)
+		if err != nil || int(e.Device) >= len(r.disks) {
+			return r.diverged("entry %d completes a request of a disk that is not here", e.Seq)
+		}
+		here, ok := r.disks[e.Device].await(logged.ID)
+		if !ok {
+			return fmt.Errorf("disk %s was closed", r.disks[e.Device].path)
+		}
+		if here.Status != logged.Status {
+			return fmt.Errorf("request %d on disk %s ended in status %d here and %d on the primary: replace the failing disk and start the backup again",
+				logged.ID, r.disks[e.Device].path, here.Status, logged.Status)
+		}
+		e.Data = event.AppendDiskDone(nil, here)
+	case event.KindEntropy:
+		r.stats.provided()
+	case event.KindDigest:
+		if len(e.Data) != 8 {
+			return r.diverged("entry %d holds no digest", e.Seq)
+		}
+		theirs, ours := binary.LittleEndian.Uint64(e.Data), r.m.Digest()
+		if theirs != ours {
+			return r.diverged("the state at position %d differs (digest %016x there, %016x here); it was the same at position %d",
+				e.Pos, theirs, ours, r.stats.agreed())
+		}
+		r.stats.agree(uint64(e.Pos))
+	}
+	if err := r.m.Deliver(e); err != nil {
+		return r.diverged("%v", err)
+	}
+	return nil
+}
+
+func (r *Replica) diverged(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrDiverged, fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,83 @@
+package host
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"understudy/arbiter"
+	"understudy/machine"
+)
+
+// Defaults of Options.
+const (
+	DefaultSuspectAfter = 100 * time.Millisecond
+	DefaultLagMax       = time.Second
+	DefaultDigestEvery  = time.Second
+	DefaultPeerTimeout  = 30 * time.Second
+)
+
+// DiskSpec names a raw disk file.
+type DiskSpec struct {
+	Path     string
+	ReadOnly bool
+}
+
+// Options describe a replica.
+type Options struct {
+	Name  string // this replica's name in views
+	Peer  string // the other's name; empty runs the machine alone
+	Group string // the group's name at the arbiter
+
+	// PeerAddr is where the backup listens, for the side that begins as primary. Listener is where a side
+	// that begins as backup awaits its primary; exactly one of the two is set unless Peer is empty.
+	PeerAddr string
+	Listener net.Listener
+
+	Machine machine.Config // Disks is filled in from Disks below
+	Disks   []DiskSpec
+	LANAddr string // where the virtual LAN listens; empty: the network devices are not plugged in
+
+	Arbiter arbiter.Register // nil, only without a peer: an arbiter in memory
+
+	SuspectAfter time.Duration // silence that raises suspicion
+	LagMax       time.Duration // guest time that the backup may be behind before the primary is slowed
+	DigestEvery  time.Duration // real time between two digests; negative: none
+	PeerTimeout  time.Duration // how long to wait for the other side at the start
+
+	Console io.Writer // what the guest says on its consoles once it may be heard; nil: nowhere
+	Log     *slog.Logger
+}
+
+func (o *Options) setDefaults() error {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	def(&o.SuspectAfter, DefaultSuspectAfter)
+	def(&o.LagMax, DefaultLagMax)
+	def(&o.DigestEvery, DefaultDigestEvery)
+	def(&o.PeerTimeout, DefaultPeerTimeout)
+	if o.Console == nil {
+		o.Console = io.Discard
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case o.SuspectAfter < 10*time.Millisecond:
+		return errors.New("suspicion after less than 10 ms of silence would never end")
+	case o.Peer == "" && (o.PeerAddr != "" || o.Listener != nil):
+		return errors.New("a peer's address without the peer's name")
+	case o.Peer != "" && (o.PeerAddr == "") == (o.Listener == nil):
+		return errors.New("a replica either dials its backup or listens for its primary")
+	case o.Peer != "" && o.Arbiter == nil:
+		return errors.New("a pair needs an arbiter")
+	case o.Peer == o.Name:
+		return errors.New("a replica cannot be its own peer")
+	}
+	return nil
+}

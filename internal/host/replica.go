@@ -1,0 +1,376 @@
+package host
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"understudy/arbiter"
+	"understudy/arbiter/memstore"
+	"understudy/event"
+	"understudy/internal/lan"
+	"understudy/machine"
+	"understudy/replica"
+)
+
+// Bounds of the log buffers, see replica.Config. The first is what a primary may have sent without an
+// acknowledgement, the second what a backup may be behind; at either the primary's machine waits.
+const (
+	maxUnackedBytes   = 16 << 20
+	maxUnappliedBytes = 64 << 20
+)
+
+// ErrHalted is wrapped by Run's error when this replica has lost its part: the other side won the view, or
+// the machines diverged.
+var ErrHalted = errors.New("halted")
+
+// ErrDiverged is wrapped, with ErrHalted, when the backup's machine differs from the primary's.
+var ErrDiverged = errors.New("diverged from the primary")
+
+// Replica runs one machine of a group. See the package comment.
+type Replica struct {
+	opt   Options
+	log   *slog.Logger
+	start time.Time // zero of the local clock that the core sees
+	ram   []byte
+	m     *machine.Machine
+	disks []*disk
+	port  *lan.Port
+	out   *consoleWriter
+
+	mu       sync.Mutex // guards core, ch and what status.go says
+	core     *replica.Core
+	ch       *channel
+	timeline Timeline
+	claims   sync.WaitGroup
+
+	wake  chan struct{} // capacity 1: something for the executor
+	role  atomic.Uint32 // replica.Role, for the executor's quick look
+	wait  atomic.Bool   // the machine must wait: log full or arbiter unreachable
+	inbox inbox
+
+	stats   stats
+	runCtx  context.Context
+	cancel  context.CancelCauseFunc
+	workers sync.WaitGroup
+}
+
+// New opens what the replica needs: disks, memory, LAN. It does not talk to the peer yet.
+func New(ctx context.Context, opt Options) (*Replica, error) {
+	if err := opt.setDefaults(); err != nil {
+		return nil, err
+	}
+	if opt.Peer == "" && opt.Arbiter == nil {
+		opt.Arbiter = memstore.New()
+	}
+	if opt.Machine.Rate == 0 {
+		opt.Machine.Rate = machine.DefaultRate
+	}
+	r := &Replica{opt: opt, log: opt.Log, start: time.Now(), wake: make(chan struct{}, 1)}
+	r.out = newConsoleWriter(opt.Console)
+	r.inbox.wake = r.poke
+	if err := r.open(ctx); err != nil {
+		r.release()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *Replica) open(ctx context.Context) error {
+	r.opt.Machine.Disks = nil
+	for i, spec := range r.opt.Disks {
+		d, err := openDisk(spec.Path, spec.ReadOnly)
+		if err != nil {
+			return err
+		}
+		r.disks = append(r.disks, d)
+		md := machine.Disk{Sectors: d.sectors, ReadOnly: spec.ReadOnly, Serial: fmt.Sprintf("disk%d", i)}
+		if r.opt.Peer != "" {
+			if md.Hash, err = d.hash(); err != nil {
+				return err
+			}
+		}
+		r.opt.Machine.Disks = append(r.opt.Machine.Disks, md)
+	}
+	if r.opt.LANAddr != "" {
+		network := "tcp"
+		if r.opt.LANAddr[0] == '/' {
+			network = "unix"
+		}
+		port, err := lan.Dial(ctx, network, r.opt.LANAddr)
+		if err != nil {
+			return fmt.Errorf("join the virtual LAN at %s: %w", r.opt.LANAddr, err)
+		}
+		r.port = port
+	}
+	ram, err := mapRAM(r.opt.Machine.MemBytes)
+	if err != nil {
+		return err
+	}
+	r.ram = ram
+	return nil
+}
+
+func (r *Replica) release() {
+	for _, d := range r.disks {
+		d.close()
+	}
+	if r.port != nil {
+		r.port.Close()
+	}
+	r.out.close()
+	if r.ram != nil {
+		unmapRAM(r.ram)
+		r.ram = nil
+	}
+}
+
+// now is the local monotonic clock that the core sees.
+func (r *Replica) now() time.Duration { return time.Since(r.start) }
+
+func (r *Replica) poke() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Input types at a console of the guest. What comes while this replica does not lead is dropped.
+func (r *Replica) Input(console uint8, p []byte) {
+	if replica.Role(r.role.Load()) == replica.Primary {
+		r.inbox.put(event.Entry{Kind: event.KindConsole, Device: console, Data: append([]byte(nil), p...)})
+	}
+}
+
+// Run runs the replica until the guest shuts down, ctx ends, or it is halted. The first result tells how
+// the guest ended, if it did.
+func (r *Replica) Run(ctx context.Context) (machine.Down, error) {
+	r.runCtx, r.cancel = context.WithCancelCause(ctx)
+	defer r.release()
+	defer r.stop()
+	context.AfterFunc(r.runCtx, func() {
+		r.poke()
+		if r.opt.Listener != nil {
+			r.opt.Listener.Close()
+		}
+		r.mu.Lock()
+		if r.ch != nil {
+			r.ch.close()
+		}
+		r.mu.Unlock()
+	})
+	if err := r.meet(); err != nil {
+		return machine.Up, err
+	}
+	for _, d := range r.disks {
+		d.start(r.poke)
+	}
+	r.workers.Go(r.tick)
+	if r.port != nil {
+		r.workers.Go(r.hear)
+	}
+	return r.execute()
+}
+
+// stop ends every goroutine of the replica.
+func (r *Replica) stop() {
+	r.cancel(nil)
+	for _, d := range r.disks {
+		d.shut()
+	}
+	if r.port != nil {
+		r.port.Close()
+	}
+	r.workers.Wait()
+	r.claims.Wait()
+}
+
+// meet makes the machine and, in a pair, finds the other side.
+func (r *Replica) meet() error {
+	id := make([]byte, 16)
+	rand.Read(id)
+	cfg := replica.Config{
+		ID: r.opt.Name, Peer: r.opt.Peer, Incarnation: hex.EncodeToString(id),
+		HeartbeatEvery: r.opt.SuspectAfter / 4, SuspectAfter: r.opt.SuspectAfter,
+		ClaimRetryEvery: 50 * time.Millisecond, ResendAfter: time.Second,
+		MaxUnackedBytes: maxUnackedBytes, MaxUnappliedBytes: maxUnappliedBytes,
+	}
+	build := func() (err error) {
+		r.m, err = machine.New(r.opt.Machine, r.ram)
+		return err
+	}
+	if r.opt.Listener != nil {
+		r.core = replica.NewBackup(cfg)
+		r.log.Info("waits for the primary", "name", r.opt.Name, "address", r.opt.Listener.Addr().String())
+		ch, err := acceptPrimary(r.opt.Listener, r.opt.Group, r.opt.Name, r.opt.Peer,
+			func(err error) { r.log.Warn(err.Error()) },
+			func(theirs machineParams) error {
+				if err := adopt(&r.opt.Machine, theirs); err != nil {
+					return err
+				}
+				return build()
+			})
+		if err != nil {
+			return r.causeOr(err)
+		}
+		r.opt.Listener.Close()
+		r.join(ch)
+		return nil
+	}
+	if err := build(); err != nil {
+		return err
+	}
+	r.core = replica.NewPrimary(cfg)
+	if err := r.checkArbiter(); err != nil {
+		return err
+	}
+	if r.opt.Peer == "" {
+		r.do(func(now time.Duration) { r.core.BeginAlone(now) })
+		return nil
+	}
+	r.log.Info("looks for its backup", "name", r.opt.Name, "address", r.opt.PeerAddr)
+	ctx, cancel := context.WithTimeout(r.runCtx, r.opt.PeerTimeout)
+	defer cancel()
+	ch, err := dialBackup(ctx, r.opt.PeerAddr, hello{
+		Version: ProtocolVersion, Group: r.opt.Group, From: r.opt.Name, To: r.opt.Peer, Machine: describe(&r.opt.Machine),
+	})
+	if err != nil {
+		return r.causeOr(err)
+	}
+	r.join(ch)
+	return nil
+}
+
+// causeOr prefers the reason why the replica was told to stop to what came of it.
+func (r *Replica) causeOr(err error) error {
+	if r.runCtx.Err() != nil {
+		return context.Cause(r.runCtx)
+	}
+	return err
+}
+
+// checkArbiter finds out before the machine starts that the arbiter answers and that the group is new.
+func (r *Replica) checkArbiter() error {
+	ctx, cancel := context.WithTimeout(r.runCtx, 3*time.Second)
+	defer cancel()
+	rec, err := r.opt.Arbiter.Get(ctx, r.opt.Group)
+	if err != nil {
+		return fmt.Errorf("ask the arbiter about group %q: %w", r.opt.Group, err)
+	}
+	if rec.Number != 0 {
+		return fmt.Errorf("group %q is already in view %d with primary %q: a replica that starts anew holds none of its state (choose another --group)",
+			r.opt.Group, rec.Number, rec.Primary)
+	}
+	return nil
+}
+
+// join puts the log channel to work.
+func (r *Replica) join(ch *channel) {
+	r.mu.Lock()
+	r.ch = ch
+	r.mu.Unlock()
+	r.do(func(now time.Duration) { r.core.PeerUp(now) })
+	r.workers.Go(func() {
+		err := ch.receive(func(m replica.Message) error {
+			r.do(func(now time.Duration) { r.core.Step(now, m) })
+			return nil
+		})
+		ch.close()
+		ch.done.Wait()
+		if r.runCtx.Err() == nil {
+			r.log.Info("log channel closed", "peer", r.opt.Peer, "reason", describeClose(err))
+		}
+		r.do(func(now time.Duration) { r.core.PeerDown(now) })
+	})
+}
+
+func describeClose(err error) string {
+	if errors.Is(err, net.ErrClosed) {
+		return "closed here"
+	}
+	return err.Error()
+}
+
+// do steps the core with f and carries out what it asks for.
+func (r *Replica) do(f func(now time.Duration)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	f(now)
+	ready := r.core.Ready()
+	if len(ready.Messages) > 0 && r.ch != nil {
+		r.ch.send(ready.Messages)
+	}
+	for _, o := range ready.Release {
+		r.releaseOutput(o.(event.Output))
+	}
+	for _, n := range ready.Notices {
+		r.log.Info(n.Text, "name", r.opt.Name, "role", n.Role.String(), "view", uint64(n.View))
+	}
+	if ready.Claim != nil {
+		r.claim(*ready.Claim)
+	}
+	role := r.core.Role()
+	frozen, _ := r.core.Frozen()
+	wait := frozen || r.core.Full()
+	r.stats.solo.Store(r.core.Solo())
+	r.stats.peerNs.Store(r.core.Progress())
+	_, follow := r.core.Next()
+	if replica.Role(r.role.Swap(uint32(role))) != role || r.wait.Swap(wait) != wait || follow {
+		r.poke()
+	}
+	r.timeline.note(time.Now(), r.core, ready)
+}
+
+// claim asks the arbiter in a goroutine of its own; the answer steps the core.
+func (r *Replica) claim(rec arbiter.Record) {
+	r.claims.Go(func() {
+		ctx, cancel := context.WithTimeout(r.runCtx, 2*time.Second)
+		defer cancel()
+		current, won, err := r.opt.Arbiter.CompareAndSet(ctx, r.opt.Group, rec)
+		r.do(func(now time.Duration) { r.core.Claimed(now, current, won, err) })
+	})
+}
+
+// releaseOutput lets one output out into the world. It must not block.
+func (r *Replica) releaseOutput(o event.Output) {
+	switch o.Kind {
+	case event.OutNet:
+		if r.port != nil && o.Device == 0 {
+			r.port.Send(o.Data)
+		}
+	case event.OutConsole:
+		r.out.write(o.Data)
+	}
+}
+
+// tick lets the core's time pass.
+func (r *Replica) tick() {
+	t := time.NewTicker(r.opt.SuspectAfter / 20)
+	defer t.Stop()
+	for {
+		select {
+		case <-r.runCtx.Done():
+			return
+		case <-t.C:
+			r.do(func(now time.Duration) { r.core.Tick(now) })
+		}
+	}
+}
+
+// hear takes frames from the LAN. A replica that does not lead throws them away: only the primary's log
+// says what the guest received.
+func (r *Replica) hear() {
+	for frame := range r.port.Frames() {
+		if replica.Role(r.role.Load()) == replica.Primary {
+			r.inbox.put(event.Entry{Kind: event.KindNet, Data: frame})
+		}
+	}
+}

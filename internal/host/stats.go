@@ -1,0 +1,71 @@
+package host
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"understudy/event"
+)
+
+// stats are counters that the executor keeps and everybody may read.
+type stats struct {
+	position atomic.Uint64
+	guestNs  atomic.Uint64
+	runNs    atomic.Uint64
+	idleNs   atomic.Uint64
+	entries  [16]atomic.Uint64 // by kind
+	bytes    atomic.Uint64     // of entries' data
+	peerNs   atomic.Uint64     // guest time that the backup has executed to
+	solo     atomic.Bool
+	agreedAt atomic.Uint64
+
+	mu    sync.Mutex
+	wants []int // entropy that a machine which follows has asked for and not been given
+}
+
+func (s *stats) ran(position, guestNs uint64, d time.Duration) {
+	s.position.Store(position)
+	s.guestNs.Store(guestNs)
+	s.runNs.Add(uint64(d))
+}
+
+func (s *stats) idled(d time.Duration) { s.idleNs.Add(uint64(d)) }
+
+func (s *stats) entry(k event.Kind, bytes int) {
+	s.entries[k&15].Add(1)
+	s.bytes.Add(uint64(bytes))
+}
+
+// lag is how far the backup's execution is behind in guest time; 0 without a backup.
+func (s *stats) lag() time.Duration {
+	if s.solo.Load() {
+		return 0
+	}
+	return max(0, time.Duration(s.guestNs.Load())-time.Duration(s.peerNs.Load()))
+}
+
+func (s *stats) agree(position uint64) { s.agreedAt.Store(position) }
+func (s *stats) agreed() uint64        { return s.agreedAt.Load() }
+
+func (s *stats) want(n int) {
+	s.mu.Lock()
+	s.wants = append(s.wants, n)
+	s.mu.Unlock()
+}
+
+func (s *stats) provided() {
+	s.mu.Lock()
+	if len(s.wants) > 0 {
+		s.wants = s.wants[1:]
+	}
+	s.mu.Unlock()
+}
+
+func (s *stats) takeWants() []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.wants
+	s.wants = nil
+	return w
+}

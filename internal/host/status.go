@@ -1,0 +1,121 @@
+package host
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"understudy/event"
+	"understudy/replica"
+)
+
+// Timeline are the moments of a replica's last change of part, in ns since 1970; 0 means "not yet".
+type Timeline struct {
+	LastHeard   int64 `json:"last_heard_ns"`   // last sign of life of the other side before the suspicion
+	Suspected   int64 `json:"suspected_ns"`    // the claim was sent to the arbiter
+	Granted     int64 `json:"granted_ns"`      // the arbiter granted the view
+	Live        int64 `json:"live_ns"`         // everything held was executed, output is released
+	FirstOutput int64 `json:"first_output_ns"` // the first frame left
+
+	view replica.ViewNumber
+	role replica.Role
+}
+
+// note watches the core after each step.
+func (t *Timeline) note(now time.Time, c *replica.Core, r replica.Ready) {
+	ns := now.UnixNano()
+	if r.Claim != nil && c.View() != 0 && t.Suspected == 0 {
+		t.Suspected = ns
+	}
+	if v := c.View(); v != t.view {
+		if t.view != 0 && t.Suspected != 0 {
+			t.Granted = ns
+		}
+		t.view = v
+	}
+	role := c.Role()
+	if role == replica.Primary && t.Live == 0 && t.Granted != 0 {
+		t.Live = ns
+	}
+	if t.Live != 0 && t.FirstOutput == 0 {
+		for _, o := range r.Release {
+			if o.(event.Output).Kind == event.OutNet {
+				t.FirstOutput = ns
+				break
+			}
+		}
+	}
+	t.role = role
+}
+
+// Status is what a replica says of itself. Times are nanoseconds.
+type Status struct {
+	Name        string   `json:"name"`
+	Group       string   `json:"group"`
+	Role        string   `json:"role"` // spare, joining, backup, primary, halted
+	View        uint64   `json:"view"`
+	Solo        bool     `json:"solo"`             // primary without a backup
+	Frozen      string   `json:"frozen,omitempty"` // why the machine waits for the arbiter
+	HaltReason  string   `json:"halt_reason,omitempty"`
+	Position    uint64   `json:"position"` // instructions executed
+	GuestNs     uint64   `json:"guest_ns"` // guest time
+	RunNs       uint64   `json:"run_ns"`   // real time spent executing
+	IdleNs      uint64   `json:"idle_ns"`  // real time spent waiting with an idle guest
+	LagNs       int64    `json:"lag_ns"`   // guest time that the backup is behind (primary)
+	LastSeq     uint64   `json:"last_seq"`
+	AckedSeq    uint64   `json:"acked_seq"`
+	AppliedSeq  uint64   `json:"applied_seq"`
+	Held        int      `json:"held"`      // outputs at the gate
+	HeldNs      int64    `json:"held_ns"`   // age of the oldest of them
+	LogBytes    uint64   `json:"log_bytes"` // sent on the log channel, frames included
+	DigestAt    uint64   `json:"digest_at"` // backup: last position with an equal digest
+	DiskPending int      `json:"disk_pending"`
+	Timeline    Timeline `json:"timeline"`
+}
+
+// Status tells how the replica is. It may be called from anywhere, also before the machine runs.
+func (r *Replica) Status() Status {
+	s := Status{
+		Name: r.opt.Name, Group: r.opt.Group,
+		Position: r.stats.position.Load(), GuestNs: r.stats.guestNs.Load(),
+		RunNs: r.stats.runNs.Load(), IdleNs: r.stats.idleNs.Load(),
+		DigestAt: r.stats.agreed(),
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.core == nil {
+		s.Role = replica.Spare.String()
+		return s
+	}
+	c := r.core
+	s.Role, s.View, s.Solo, s.HaltReason = c.Role().String(), uint64(c.View()), c.Solo(), c.HaltReason()
+	if frozen, err := c.Frozen(); frozen && err != nil {
+		s.Frozen = err.Error()
+	}
+	s.LastSeq, s.AckedSeq, s.AppliedSeq = uint64(c.Last()), uint64(c.Acked()), uint64(c.Applied())
+	s.Held = c.HeldOutputs()
+	if at, ok := c.OldestHeld(); ok {
+		s.HeldNs = int64(r.now() - at)
+	}
+	if c.Role() == replica.Primary && !c.Solo() {
+		s.LagNs = int64(r.stats.lag())
+	}
+	if r.ch != nil {
+		s.LogBytes = r.ch.sent.Load()
+		if c.Role() == replica.Backup {
+			s.LogBytes = r.ch.arrived.Load()
+		}
+	}
+	s.Timeline = r.timeline
+	return s
+}
+
+// Handler serves GET /status as JSON.
+func (r *Replica) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(r.Status())
+	})
+	return mux
+}
