@@ -120,6 +120,38 @@ func TestQueueSetup(t *testing.T) {
 	}
 }
 
+// TestReadyQueueIsFixed has a driver move a queue that is ready: it does not move.
+func TestReadyQueueIsFixed(t *testing.T) {
+	d := newDriver(t, testConsole)
+	d.init(allFeatures)
+	before := d.save()
+	for _, off := range []uint64{regQueueNum, regQueueDescLow, regQueueDescHigh, regQueueDriverLow,
+		regQueueDriverHigh, regQueueDeviceLow, regQueueDeviceHigh} {
+		d.write(off, 0xffff_fff1)
+	}
+	d.write(regQueueSel, 1)
+	d.write(regQueueDescHigh, 7)
+	d.write(regQueueSel, 2)
+	if string(before) != string(d.save()) {
+		t.Error("a ready queue changed")
+	}
+	// Taken down and up again it starts from the beginning.
+	d.write(regQueueSel, 1)
+	d.add(1, false, out([]byte("x")))
+	d.kick(1)
+	d.write(regQueueReady, 0)
+	d.take()
+	d.write(regQueueNotify, 1)
+	if len(d.outputs) != 0 {
+		t.Error("a queue that is not ready works")
+	}
+	d.write(regQueueReady, 1)
+	d.write(regQueueNotify, 1)
+	if len(d.outputs) != 1 {
+		t.Error("the queue does not start at index 0")
+	}
+}
+
 // TestReset has a device forget everything.
 func TestReset(t *testing.T) {
 	for _, b := range backends {

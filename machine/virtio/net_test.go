@@ -104,6 +104,24 @@ func TestNetReceive(t *testing.T) {
 	}
 }
 
+// TestNetOrder stops a driver between adding buffers and the kick: a frame that comes then stays behind those
+// that wait.
+func TestNetOrder(t *testing.T) {
+	d := newDriver(t, testNet)
+	n := d.m.dev.(*Net)
+	d.init(allFeatures)
+	n.Receive(frame(60, 1))
+	_, a := d.add(netRx, false, in(100))
+	_, b := d.add(netRx, false, in(100))
+	n.Receive(frame(60, 2))
+	d.kick(netRx)
+	for i, addr := range []uint64{a[0], b[0]} {
+		if !bytes.Equal(d.bytes(addr+netHeaderBytes, 60), frame(60, byte(i+1))) {
+			t.Errorf("frame %d is not in its place", i)
+		}
+	}
+}
+
 func TestNetSmallBuffer(t *testing.T) {
 	d := newDriver(t, testNet)
 	n := d.m.dev.(*Net)

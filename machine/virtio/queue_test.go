@@ -47,7 +47,15 @@ func TestBrokenRings(t *testing.T) {
 		},
 		"!next beyond indirect": func(d *driver) {
 			desc(d, 0, mem.Base+0x100000, 32, descIndirect, 0)
-			d.poke(mem.Base+0x100000, appendDesc(nil, mem.Base, 16, descNext, 2))
+			d.poke(mem.Base+0x100000, appendDesc(nil, mem.Base, 16, descNext, 2)) // which is there, outside
+		},
+		"!head beyond a small table": func(d *driver) {
+			d.m.queues[tx].num = 16 // entry 16 is there and right, but not the ring's
+			d.poke16(d.q[tx].driver+4, 16)
+		},
+		"!next beyond a small table": func(d *driver) {
+			d.m.queues[tx].num = 16
+			desc(d, 0, mem.Base, 8, descNext, 16)
 		},
 		"!head beyond the table": func(d *driver) { d.poke16(d.q[tx].driver+4, MaxQueue) },
 		"!more than fit":         func(d *driver) { d.poke16(d.q[tx].driver+2, MaxQueue+1) },
@@ -63,6 +71,12 @@ func TestBrokenRings(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := newDriver(t, testConsole)
 			d.init(allFeatures)
+			// Wherever a rule is not held, there is something to find that looks right.
+			for i := uint64(0); i < MaxQueue+1; i++ {
+				desc(d, i, mem.Base, 8, 0, 0)
+				d.poke(mem.Base+0x100000+16*i, appendDesc(nil, mem.Base, 8, 0, 0))
+			}
+			d.poke(d.q[tx].driver, make([]byte, 6+2*MaxQueue))
 			d.post(tx, 0)
 			change(d)
 			d.write(regQueueNotify, tx)
