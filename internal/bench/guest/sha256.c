@@ -22,7 +22,7 @@ static void constants(void)
 		u64 r = 0;
 		for (int bit = 34; bit >= 0; bit--) {
 			unsigned __int128 t = r | 1UL << bit;
-			if ((t * t >> 32) * t < (unsigned __int128)p << 64)
+			if (t * t * t < (unsigned __int128)p << 96)
 				r = t;
 		}
 		k[n++] = r;
