@@ -1,7 +1,9 @@
 package riscv
 
 import (
+	"syscall"
 	"testing"
+	"time"
 
 	"understudy/machine/mem"
 )
@@ -55,10 +57,20 @@ func BenchmarkLoops(b *testing.B) {
 			h, _ := newTestHart(b, testRAM, l.make())
 			const chunk = 1_000_000
 			b.ResetTimer()
+			start := cpuTime()
 			for range b.N {
 				h.Run(h.Position() + chunk)
 			}
-			b.ReportMetric(float64(b.N)*chunk/1e6/b.Elapsed().Seconds(), "Minstr/s")
+			b.ReportMetric(float64(b.N)*chunk/1e6/(cpuTime()-start).Seconds(), "Minstr/cpu-s")
 		})
 	}
+}
+
+// cpuTime is what the process has used: the benchmarks run beside other work.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
