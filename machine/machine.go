@@ -294,7 +294,11 @@ func (m *Machine) completeDisk(device int, d event.DiskDone) error {
 // them again.
 func (m *Machine) PendingDisk(device int) []event.DiskRequest { return m.disks[device].Pending() }
 
-// Save appends the machine's state without its RAM.
+// PendingEntropy gives the sizes, in bytes, of the requests for random bytes that were not answered, oldest
+// first.
+func (m *Machine) PendingEntropy() []int { return m.entropy.Pending() }
+
+// save appends the machine's state without its RAM.
 func (m *Machine) save(e *state.Encoder) {
 	e.U8(uint8(m.down))
 	e.U64(m.clock.NowNs)

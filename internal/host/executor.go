@@ -75,7 +75,7 @@ func (r *Replica) lead() (machine.Down, error) {
 	r.announce()
 	// What the machine asked for before we led is ours to provide now. Disk requests were carried out when
 	// the log produced them; their results wait at the disks.
-	for _, want := range r.stats.takeWants() {
+	for _, want := range r.m.PendingEntropy() {
 		r.provideEntropy(want)
 	}
 	for replica.Role(r.role.Load()) == replica.Primary && r.runCtx.Err() == nil {
@@ -129,7 +129,7 @@ func (l *leader) stop() error {
 	r, m := l.r, l.r.m
 	l.outs = l.outs[:0]
 	for _, o := range m.TakeOutputs() {
-		if r.local(o, true) {
+		if r.local(o) {
 			l.outs = append(l.outs, o)
 		}
 	}
@@ -215,7 +215,7 @@ func (l *leader) idle() {
 
 // local carries out an output that is a request to this host rather than to the world. It reports whether
 // the output is for the world.
-func (r *Replica) local(o event.Output, leads bool) bool {
+func (r *Replica) local(o event.Output) bool {
 	switch o.Kind {
 	case event.OutDisk:
 		if int(o.Device) < len(r.disks) {
@@ -223,10 +223,8 @@ func (r *Replica) local(o event.Output, leads bool) bool {
 		}
 		return false
 	case event.OutEntropy:
-		if leads {
+		if replica.Role(r.role.Load()) == replica.Primary {
 			r.provideEntropy(o.Want)
-		} else {
-			r.stats.want(o.Want)
 		}
 		return false
 	}
@@ -307,10 +305,12 @@ func (r *Replica) replay(e event.Entry) error {
 	m := r.m
 	begin := time.Now()
 	var outs []any
-	for m.Position() < e.Pos {
+	// A completed disk request may have let another one start, so there may be something to carry out even
+	// if there is nothing to execute.
+	for first := true; first || m.Position() < e.Pos; first = false {
 		stop := m.Run(e.Pos)
 		for _, o := range m.TakeOutputs() {
-			if r.local(o, false) {
+			if r.local(o) {
 				outs = append(outs, o)
 			}
 		}
@@ -349,8 +349,6 @@ func (r *Replica) deliverLogged(e event.Entry) error {
 				logged.ID, r.disks[e.Device].path, here.Status, logged.Status)
 		}
 		e.Data = event.AppendDiskDone(nil, here)
-	case event.KindEntropy:
-		r.stats.provided()
 	case event.KindDigest:
 		if len(e.Data) != 8 {
 			return r.diverged("entry %d holds no digest", e.Seq)

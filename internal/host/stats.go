@@ -1,7 +1,6 @@
 package host
 
 import (
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,9 +18,6 @@ type stats struct {
 	peerNs   atomic.Uint64     // guest time that the backup has executed to
 	solo     atomic.Bool
 	agreedAt atomic.Uint64
-
-	mu    sync.Mutex
-	wants []int // entropy that a machine which follows has asked for and not been given
 }
 
 func (s *stats) ran(position, guestNs uint64, d time.Duration) {
@@ -47,25 +43,3 @@ func (s *stats) lag() time.Duration {
 
 func (s *stats) agree(position uint64) { s.agreedAt.Store(position) }
 func (s *stats) agreed() uint64        { return s.agreedAt.Load() }
-
-func (s *stats) want(n int) {
-	s.mu.Lock()
-	s.wants = append(s.wants, n)
-	s.mu.Unlock()
-}
-
-func (s *stats) provided() {
-	s.mu.Lock()
-	if len(s.wants) > 0 {
-		s.wants = s.wants[1:]
-	}
-	s.mu.Unlock()
-}
-
-func (s *stats) takeWants() []int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	w := s.wants
-	s.wants = nil
-	return w
-}

@@ -80,7 +80,7 @@ func decode(raw uint32) (r ins, ok bool) {
 	case 0x0e: // OP-32
 		return decodeOp32(r, raw, rd, f3)
 	case 0x10, 0x11, 0x12, 0x13, 0x14: // MADD, MSUB, NMSUB, NMADD, OP-FP
-		r.op = opFloat
+		return decodeFloat(r, raw), true
 	case 0x18: // BRANCH
 		imm := int64(int32(raw)>>31<<12) | int64(raw>>7&1<<11|raw>>25&63<<5|raw>>8&15<<1)
 		ops := [8]op{opBEQ, opBNE, opIllegal, opIllegal, opBLT, opBGE, opBLTU, opBGEU}

@@ -118,14 +118,15 @@ func New(ram *mem.RAM, bus Bus, mon Monitor) *Hart {
 }
 
 // Reset puts the hart at pc in S mode, translation and interrupts off, with a0 and a1 as given and all
-// other registers zero. Position and clock stay.
+// other registers zero, but for scounteren: like other firmware it lets user programs read cycle, time and
+// instret, since Linux does not turn them on without a PMU. Position and clock stay.
 func (h *Hart) Reset(pc, a0, a1 uint64) {
 	h.x, h.f = [64]uint64{}, [32]uint64{}
 	h.fflags, h.frm, h.fs = 0, 0, 0
 	h.pc, h.priv = pc&^1, privS
 	h.x[10], h.x[11] = a0, a1
 	h.sstatus, h.sie, h.ssip = 0, 0, false
-	h.stvec, h.scounteren, h.senvcfg = 0, 0, 0
+	h.stvec, h.scounteren, h.senvcfg = 0, 7, 0
 	h.sscratch, h.sepc, h.scause, h.stval = 0, 0, 0, 0
 	h.satp, h.stimecmp = 0, ^uint64(0)
 	h.resValid, h.idle, h.mid = false, false, 0

@@ -1,8 +1,11 @@
 package riscv
 
 import (
+	"math"
 	"math/bits"
 	"unsafe"
+
+	"understudy/machine/riscv/softfloat"
 )
 
 // exec executes records from p on, in block b, whose first instruction is at pc. n is what the budget
@@ -10,7 +13,7 @@ import (
 // the record that was not executed (or pc alone, between two blocks), and n.
 //
 // The function calls nothing, so that the compiler keeps its variables in registers: whatever is slow or
-// rare leaves it. It is one switch with one case for each operation, hence its length.
+// rare leaves it, and a single call left over from a function that was not inlined costs every operation. It is one switch with one case for each operation, hence its length.
 func (h *Hart) exec(b *block, p *ins, pc uint64, n int64) (exit, *block, *ins, uint64, int64) {
 	// Register fields are bytes: with 256 elements no index is out of bounds. See Hart.x.
 	x := (*[256]uint64)(unsafe.Pointer(h))
@@ -18,13 +21,15 @@ func (h *Hart) exec(b *block, p *ins, pc uint64, n int64) (exit, *block, *ins, u
 	ctx := h.mmu.ctx
 	ram := h.host
 	var (
-		in *ins
-		nb *block
-		e  *tlbEntry
-		j  *jcEntry
-		va uint64
-		a  uint64
-		c  uint64
+		in  *ins
+		nb  *block
+		e   *tlbEntry
+		j   *jcEntry
+		va  uint64
+		a   uint64
+		c   uint64
+		ok  bool
+		c32 uint32
 	)
 	for {
 		in = p
@@ -330,10 +335,195 @@ func (h *Hart) exec(b *block, p *ins, pc uint64, n int64) (exit, *block, *ins, u
 			goto jump
 		case opEnd:
 			goto next
+		case opFADDD:
+			if a, ok = softfloat.HostAdd64(f[in.rs1&31], f[in.rs2&31]); !ok || !h.fpHot() {
+				goto float
+			}
+			f[in.rd&31] = a
+		case opFSUBD:
+			if a, ok = softfloat.HostAdd64(f[in.rs1&31], f[in.rs2&31]^sign64); !ok || !h.fpHot() {
+				goto float
+			}
+			f[in.rd&31] = a
+		case opFMULD:
+			if a, ok = softfloat.HostMul64(f[in.rs1&31], f[in.rs2&31]); !ok || !h.fpHot() {
+				goto float
+			}
+			f[in.rd&31] = a
+		case opFDIVD:
+			if a, ok = softfloat.HostDiv64(f[in.rs1&31], f[in.rs2&31]); !ok || !h.fpHot() {
+				goto float
+			}
+			f[in.rd&31] = a
+		case opFSQRTD:
+			if a, ok = softfloat.HostSqrt64(f[in.rs1&31]); !ok || !h.fpHot() {
+				goto float
+			}
+			f[in.rd&31] = a
+		case opFMADDD:
+			if !hostFMA {
+				goto float
+			}
+			if a, ok = softfloat.HostFma64(f[in.rs1&31], f[in.rs2&31], f[in.imm>>27&31]); !ok || !h.fpHot() {
+				goto float
+			}
+			f[in.rd&31] = a
+		case opFMSUBD:
+			if !hostFMA {
+				goto float
+			}
+			if a, ok = softfloat.HostFma64(f[in.rs1&31], f[in.rs2&31], f[in.imm>>27&31]^sign64); !ok || !h.fpHot() {
+				goto float
+			}
+			f[in.rd&31] = a
+		case opFNMSUBD:
+			if !hostFMA {
+				goto float
+			}
+			if a, ok = softfloat.HostFma64(f[in.rs1&31]^sign64, f[in.rs2&31], f[in.imm>>27&31]); !ok || !h.fpHot() {
+				goto float
+			}
+			f[in.rd&31] = a
+		case opFNMADDD:
+			if !hostFMA {
+				goto float
+			}
+			if a, ok = softfloat.HostFma64(f[in.rs1&31]^sign64, f[in.rs2&31], f[in.imm>>27&31]^sign64); !ok || !h.fpHot() {
+				goto float
+			}
+			f[in.rd&31] = a
+		case opFADDS:
+			if a, ok = hotAddS(f[in.rs1&31], f[in.rs2&31]); !ok || !h.fpHot() {
+				goto float
+			}
+			f[in.rd&31] = a
+		case opFSUBS:
+			if a, ok = hotAddS(f[in.rs1&31], f[in.rs2&31]^sign32); !ok || !h.fpHot() {
+				goto float
+			}
+			f[in.rd&31] = a
+		case opFMULS:
+			if a, ok = hotMulS(f[in.rs1&31], f[in.rs2&31]); !ok || !h.fpHot() {
+				goto float
+			}
+			f[in.rd&31] = a
+		case opFDIVS:
+			if a, ok = hotDivS(f[in.rs1&31], f[in.rs2&31]); !ok || !h.fpHot() {
+				goto float
+			}
+			f[in.rd&31] = a
+		case opFMADDS:
+			if f[in.rs1&31]&f[in.rs2&31]&f[in.imm>>27&31] < boxBits || !h.fpHot() {
+				goto float
+			}
+			if c32, ok = softfloat.HostFma32(uint32(f[in.rs1&31]), uint32(f[in.rs2&31]), uint32(f[in.imm>>27&31])); !ok {
+				goto float
+			}
+			f[in.rd&31] = box(c32)
+		case opFSGNJD:
+			if !h.fpExact() {
+				goto float
+			}
+			f[in.rd&31] = softfloat.SignInject64(f[in.rs1&31], f[in.rs2&31])
+		case opFSGNJND:
+			if !h.fpExact() {
+				goto float
+			}
+			f[in.rd&31] = softfloat.SignInject64(f[in.rs1&31], ^f[in.rs2&31])
+		case opFSGNJXD:
+			if !h.fpExact() {
+				goto float
+			}
+			f[in.rd&31] = softfloat.SignInject64(f[in.rs1&31], f[in.rs1&31]^f[in.rs2&31])
+		case opFSGNJS:
+			if !h.fpExact() || !boxed2(f[in.rs1&31], f[in.rs2&31]) {
+				goto float
+			}
+			f[in.rd&31] = box(softfloat.SignInject32(uint32(f[in.rs1&31]), uint32(f[in.rs2&31])))
+		case opFEQD:
+			if a, ok = hotEqD(f[in.rs1&31], f[in.rs2&31]); !ok || !h.fpExact() {
+				goto float
+			}
+			x[in.rd] = a
+		case opFLTD:
+			if a, ok = hotLtD(f[in.rs1&31], f[in.rs2&31]); !ok || !h.fpExact() {
+				goto float
+			}
+			x[in.rd] = a
+		case opFLED:
+			if a, ok = hotLeD(f[in.rs1&31], f[in.rs2&31]); !ok || !h.fpExact() {
+				goto float
+			}
+			x[in.rd] = a
+		case opFEQS:
+			if a, ok = hotEqS(f[in.rs1&31], f[in.rs2&31]); !ok || !h.fpExact() {
+				goto float
+			}
+			x[in.rd] = a
+		case opFLTS:
+			if a, ok = hotLtS(f[in.rs1&31], f[in.rs2&31]); !ok || !h.fpExact() {
+				goto float
+			}
+			x[in.rd] = a
+		case opFLES:
+			if a, ok = hotLeS(f[in.rs1&31], f[in.rs2&31]); !ok || !h.fpExact() {
+				goto float
+			}
+			x[in.rd] = a
+		case opFMVXD:
+			if !h.fpExact() {
+				goto float
+			}
+			x[in.rd] = f[in.rs1&31]
+		case opFMVXW:
+			if !h.fpExact() {
+				goto float
+			}
+			x[in.rd] = uint64(int32(f[in.rs1&31]))
+		case opFMVDX:
+			if !h.fpExact() {
+				goto float
+			}
+			f[in.rd&31] = x[in.rs1]
+		case opFMVWX:
+			if !h.fpExact() {
+				goto float
+			}
+			f[in.rd&31] = box(uint32(x[in.rs1]))
+		case opFCVTWD:
+			if a, ok = hotToW(f[in.rs1&31]); !ok || !h.fpNX() {
+				goto float
+			}
+			x[in.rd] = a
+		case opFCVTLD:
+			if a, ok = hotToL(f[in.rs1&31]); !ok || !h.fpNX() {
+				goto float
+			}
+			x[in.rd] = a
+		case opFCVTDW:
+			if !h.fpExact() || h.frm != 0 {
+				goto float
+			}
+			f[in.rd&31] = math.Float64bits(float64(int32(x[in.rs1])))
+		case opFCVTDL:
+			if !h.fpHot() {
+				goto float
+			}
+			f[in.rd&31] = math.Float64bits(float64(int64(x[in.rs1])))
+		case opFCVTSD:
+			if a, ok = hotNarrow(f[in.rs1&31]); !ok || !h.fpHot() {
+				goto float
+			}
+			f[in.rd&31] = a
+		case opFCVTDS:
+			if a, ok = hotWiden(f[in.rs1&31]); !ok || !h.fpHot() {
+				goto float
+			}
+			f[in.rd&31] = a
 		case opSystem:
 			return exitSystem, b, in, pc, n
 		case opFloat:
-			return exitFloat, b, in, pc, n
+			goto float
 		case opAtomic:
 			return exitAtomic, b, in, pc, n
 		case opIllegal:
@@ -377,6 +567,9 @@ func (h *Hart) exec(b *block, p *ins, pc uint64, n int64) (exit, *block, *ins, u
 		b = nb
 		p = b.ins
 	}
+
+float:
+	return exitFloat, b, in, pc, n
 
 memory:
 	h.va = va

@@ -77,6 +77,42 @@ const (
 	opFSW
 	opFSD
 
+	// Floating point that needs nothing unusual, see fpHot. imm: raw
+	opFADDS
+	opFADDD
+	opFSUBS
+	opFSUBD
+	opFMULS
+	opFMULD
+	opFDIVS
+	opFDIVD
+	opFSQRTD
+	opFMADDS
+	opFMADDD
+	opFMSUBD
+	opFNMSUBD
+	opFNMADDD
+	opFSGNJS
+	opFSGNJD
+	opFSGNJND
+	opFSGNJXD
+	opFLES
+	opFLED
+	opFLTS
+	opFLTD
+	opFEQS
+	opFEQD
+	opFMVXW
+	opFMVXD
+	opFMVWX
+	opFMVDX
+	opFCVTWD
+	opFCVTLD
+	opFCVTDW
+	opFCVTDL
+	opFCVTDS
+	opFCVTSD
+
 	// Control flow. Targets are relative to the block's pc.
 	opBEQ
 	opBNE

@@ -88,6 +88,10 @@ func (h *Hart) enter(limit event.Position, over bool) {
 	for {
 		var why exit
 		why, b, p, pc, n = h.exec(b, p, pc, n)
+		if why == exitFloat && h.floatRecord(p) {
+			p = nextIns(p)
+			continue
+		}
 		if why > exitJump {
 			h.pc = pc + uint64(p.off)*2
 			h.pos = limit - event.Position(n+b.count-int64(p.idx))

@@ -6,25 +6,17 @@ import "math"
 // float64, and so is everything their errors are judged by. Only the range of the result is to be
 // checked: below exponent 2 tininess is in question, above 254 overflow.
 
-// settled32 reports whether the finite result z has a biased exponent in [2, 254].
-func settled32(z uint32) bool { return z>>23&0xff-2 < 0xff-2 }
-
 // FastAdd32 is Add32 given the flags already raised.
 func FastAdd32(a, b uint32, rm RoundingMode, sticky Flags) (uint32, Flags) {
-	if rm == RNE {
-		x, y := math.Float32frombits(a), math.Float32frombits(b)
-		s := x + y
-		z := math.Float32bits(s)
-		if z&exp32 != exp32 {
-			if sticky&NX != 0 {
-				return z, 0
-			}
-			// TwoSum, as in FastAdd64, but in float64, which cannot overflow.
-			dx, dy := float64(x), float64(y)
-			d := dx + dy
-			t := d - dx
-			return z, nxIf(d != float64(s) || (dx-(d-t))+(dy-t) != 0)
+	if z, ok := HostAdd32(a, b); ok && rm == RNE {
+		if sticky&NX != 0 {
+			return z, 0
 		}
+		// TwoSum, as in FastAdd64, but in float64, which cannot overflow.
+		x, y, s := float64(math.Float32frombits(a)), float64(math.Float32frombits(b)), float64(math.Float32frombits(z))
+		d := x + y
+		t := d - x
+		return z, nxIf(d != s || (x-(d-t))+(y-t) != 0)
 	}
 	return Add32(a, b, rm)
 }
@@ -36,38 +28,25 @@ func FastSub32(a, b uint32, rm RoundingMode, sticky Flags) (uint32, Flags) {
 
 // FastMul32 is Mul32 given the flags already raised.
 func FastMul32(a, b uint32, rm RoundingMode, _ Flags) (uint32, Flags) {
-	if rm == RNE {
-		p := float64(float64(math.Float32frombits(a)) * float64(math.Float32frombits(b))) // exact
-		r := float32(p)
-		if z := math.Float32bits(r); settled32(z) {
-			return z, nxIf(float64(r) != p)
-		}
+	if z, ok := HostMul32(a, b); ok && rm == RNE {
+		return z, nxIf(float64(math.Float32frombits(a))*float64(math.Float32frombits(b)) != float64(math.Float32frombits(z)))
 	}
 	return Mul32(a, b, rm)
 }
 
 // FastDiv32 is Div32 given the flags already raised.
 func FastDiv32(a, b uint32, rm RoundingMode, _ Flags) (uint32, Flags) {
-	if rm == RNE {
-		x, y := math.Float32frombits(a), math.Float32frombits(b)
-		q := x / y
-		if z := math.Float32bits(q); settled32(z) {
-			return z, nxIf(float64(q)*float64(y) != float64(x))
-		}
+	if z, ok := HostDiv32(a, b); ok && rm == RNE {
+		return z, nxIf(float64(math.Float32frombits(z))*float64(math.Float32frombits(b)) != float64(math.Float32frombits(a)))
 	}
 	return Div32(a, b, rm)
 }
 
 // FastSqrt32 is Sqrt32 given the flags already raised.
 func FastSqrt32(a uint32, rm RoundingMode, _ Flags) (uint32, Flags) {
-	if rm == RNE {
-		x := math.Float32frombits(a)
-		// The double root of a float32 is never so close to a tie that rounding it again errs:
-		// 53 >= 2*24 + 2.
-		r := float32(math.Sqrt(float64(x)))
-		if z := math.Float32bits(r); settled32(z) {
-			return z, nxIf(float64(r)*float64(r) != float64(x))
-		}
+	if z, ok := HostSqrt32(a); ok && rm == RNE {
+		r := float64(math.Float32frombits(z))
+		return z, nxIf(r*r != float64(math.Float32frombits(a)))
 	}
 	return Sqrt32(a, rm)
 }
@@ -75,7 +54,10 @@ func FastSqrt32(a uint32, rm RoundingMode, _ Flags) (uint32, Flags) {
 // FastFma32 is Fma32 given the flags already raised. The product is exact in float64; the sum is
 // rounded to odd there (if inexact, to the neighbour whose last bit is one), after which rounding
 // to float32 is as if there had been only one rounding.
-func FastFma32(a, b, c uint32, rm RoundingMode, _ Flags) (uint32, Flags) {
+func FastFma32(a, b, c uint32, rm RoundingMode, sticky Flags) (uint32, Flags) {
+	if z, ok := HostFma32(a, b, c); ok && rm == RNE && sticky&NX != 0 {
+		return z, 0
+	}
 	if rm == RNE {
 		p := float64(float64(math.Float32frombits(a)) * float64(math.Float32frombits(b))) // exact
 		w := float64(math.Float32frombits(c))

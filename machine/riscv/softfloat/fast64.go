@@ -16,18 +16,6 @@ import "math"
 // Contract of every Fast function: sticky|flags equals sticky|(flags of the reference), and the
 // value equals the reference's.
 
-const (
-	exp64 = 0x7ff << 52
-	exp32 = 0xff << 23
-
-	// safeExp is the least biased exponent of a product, dividend or radicand for which the error
-	// term of a double operation, at most 2^-106 of it, is certainly representable.
-	safeExp = 128
-)
-
-// settled64 reports whether the finite result z has an exponent in [safeExp, 2046].
-func settled64(z uint64) bool { return z>>52&0x7ff-safeExp < 0x7ff-safeExp }
-
 func nxIf(inexact bool) Flags {
 	if inexact {
 		return NX
@@ -37,20 +25,15 @@ func nxIf(inexact bool) Flags {
 
 // FastAdd64 is Add64 given the flags already raised.
 func FastAdd64(a, b uint64, rm RoundingMode, sticky Flags) (uint64, Flags) {
-	if rm == RNE {
-		x, y := math.Float64frombits(a), math.Float64frombits(b)
-		s := x + y
-		z := math.Float64bits(s)
-		// A finite sum is never tiny and inexact, so subnormals and zeros are welcome.
-		if z&exp64 != exp64 {
-			if sticky&NX != 0 {
-				return z, 0
-			}
-			// Knuth's TwoSum. If s is exact, t = y and e = 0. If not, e is the error or, where the
-			// greatest finite numbers make t overflow, a NaN: never 0.
-			t := s - x
-			return z, nxIf((x-(s-t))+(y-t) != 0)
+	if z, ok := HostAdd64(a, b); ok && rm == RNE {
+		if sticky&NX != 0 {
+			return z, 0
 		}
+		// Knuth's TwoSum. If s is exact, t = y and the error is 0. If not, it is the error or, where
+		// the greatest finite numbers make t overflow, a NaN: never 0.
+		x, y, s := math.Float64frombits(a), math.Float64frombits(b), math.Float64frombits(z)
+		t := s - x
+		return z, nxIf((x-(s-t))+(y-t) != 0)
 	}
 	return Add64(a, b, rm)
 }
@@ -62,46 +45,35 @@ func FastSub64(a, b uint64, rm RoundingMode, sticky Flags) (uint64, Flags) {
 
 // FastMul64 is Mul64 given the flags already raised.
 func FastMul64(a, b uint64, rm RoundingMode, sticky Flags) (uint64, Flags) {
-	if rm == RNE {
-		x, y := math.Float64frombits(a), math.Float64frombits(b)
-		p := x * y
-		z := math.Float64bits(p)
-		if settled64(z) {
-			if sticky&NX != 0 {
-				return z, 0
-			}
-			return z, nxIf(math.FMA(x, y, -p) != 0)
+	if z, ok := HostMul64(a, b); ok && rm == RNE {
+		if sticky&NX != 0 {
+			return z, 0
 		}
+		return z, nxIf(math.FMA(math.Float64frombits(a), math.Float64frombits(b), -math.Float64frombits(z)) != 0)
 	}
 	return Mul64(a, b, rm)
 }
 
 // FastDiv64 is Div64 given the flags already raised.
 func FastDiv64(a, b uint64, rm RoundingMode, sticky Flags) (uint64, Flags) {
-	if rm == RNE {
-		x, y := math.Float64frombits(a), math.Float64frombits(b)
-		q := x / y
-		z := math.Float64bits(q)
-		// The remainder is a multiple of ulp(q)*ulp(y), about 2^-106 of x.
-		if settled64(z) && settled64(a) {
-			if sticky&NX != 0 {
-				return z, 0
-			}
-			return z, nxIf(math.FMA(q, y, -x) != 0)
+	if z, ok := HostDiv64(a, b); ok && rm == RNE {
+		if sticky&NX != 0 {
+			return z, 0
 		}
+		// The remainder is a multiple of ulp(z)*ulp(b), about 2^-106 of a.
+		return z, nxIf(math.FMA(math.Float64frombits(z), math.Float64frombits(b), -math.Float64frombits(a)) != 0)
 	}
 	return Div64(a, b, rm)
 }
 
 // FastSqrt64 is Sqrt64 given the flags already raised.
 func FastSqrt64(a uint64, rm RoundingMode, sticky Flags) (uint64, Flags) {
-	if rm == RNE && settled64(a) && a>>63 == 0 {
-		x := math.Float64frombits(a)
-		r := math.Sqrt(x)
+	if z, ok := HostSqrt64(a); ok && rm == RNE {
 		if sticky&NX != 0 {
-			return math.Float64bits(r), 0
+			return z, 0
 		}
-		return math.Float64bits(r), nxIf(math.FMA(r, r, -x) != 0)
+		r := math.Float64frombits(z)
+		return z, nxIf(math.FMA(r, r, -math.Float64frombits(a)) != 0)
 	}
 	return Sqrt64(a, rm)
 }
@@ -110,8 +82,7 @@ func FastSqrt64(a uint64, rm RoundingMode, sticky Flags) (uint64, Flags) {
 // floating-point number, so the first inexact one after NX was cleared is left to the reference.
 func FastFma64(a, b, c uint64, rm RoundingMode, sticky Flags) (uint64, Flags) {
 	if rm == RNE && sticky&NX != 0 {
-		z := math.Float64bits(math.FMA(math.Float64frombits(a), math.Float64frombits(b), math.Float64frombits(c)))
-		if settled64(z) {
+		if z, ok := HostFma64(a, b, c); ok {
 			return z, 0
 		}
 	}

@@ -37,12 +37,14 @@ const (
 
 type op64 func(rm RoundingMode) (uint64, Flags)
 
-func add(a, b uint64) op64    { return func(rm RoundingMode) (uint64, Flags) { return Add64(a, b, rm) } }
-func sub(a, b uint64) op64    { return func(rm RoundingMode) (uint64, Flags) { return Sub64(a, b, rm) } }
-func mul(a, b uint64) op64    { return func(rm RoundingMode) (uint64, Flags) { return Mul64(a, b, rm) } }
-func div(a, b uint64) op64    { return func(rm RoundingMode) (uint64, Flags) { return Div64(a, b, rm) } }
-func sqrt(a uint64) op64      { return func(rm RoundingMode) (uint64, Flags) { return Sqrt64(a, rm) } }
-func fma(a, b, c uint64) op64 { return func(rm RoundingMode) (uint64, Flags) { return Fma64(a, b, c, rm) } }
+func add(a, b uint64) op64 { return func(rm RoundingMode) (uint64, Flags) { return Add64(a, b, rm) } }
+func sub(a, b uint64) op64 { return func(rm RoundingMode) (uint64, Flags) { return Sub64(a, b, rm) } }
+func mul(a, b uint64) op64 { return func(rm RoundingMode) (uint64, Flags) { return Mul64(a, b, rm) } }
+func div(a, b uint64) op64 { return func(rm RoundingMode) (uint64, Flags) { return Div64(a, b, rm) } }
+func sqrt(a uint64) op64   { return func(rm RoundingMode) (uint64, Flags) { return Sqrt64(a, rm) } }
+func fma(a, b, c uint64) op64 {
+	return func(rm RoundingMode) (uint64, Flags) { return Fma64(a, b, c, rm) }
+}
 func narrow(a uint64) op64 {
 	return func(rm RoundingMode) (uint64, Flags) {
 		z, fl := F64ToF32(a, rm)

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"understudy/internal/lan"
+)
+
+// listening is the line that a serving command prints on stdout when it is ready.
+type listening struct {
+	Listen   string   `json:"listen,omitempty"`
+	Status   string   `json:"status,omitempty"`
+	Forwards []string `json:"forwards,omitempty"`
+}
+
+// listen opens a listener on host:port or, with a path, on a unix socket.
+func listen(addr string) (net.Listener, error) {
+	network := "tcp"
+	if strings.HasPrefix(addr, "/") {
+		network = "unix"
+	} else if err := loopbackOnly(addr); err != nil {
+		return nil, err
+	}
+	ln, err := net.Listen(network, addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, withHint(fmt.Errorf("listen on %s: the address is in use", addr), "another address, or port 0 for any free port")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	return ln, nil
+}
+
+// loopbackOnly keeps channels that are not authenticated off the network.
+func loopbackOnly(addr string) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("address %q: want host:port or the path of a unix socket", addr)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("address %q: peers do not authenticate each other yet, so only loopback addresses are allowed", addr)
+	}
+	return nil
+}
+
+func lanCommand() *cobra.Command {
+	var (
+		addr, pcap string
+		forwards   []string
+		outbound   bool
+	)
+	c := &cobra.Command{
+		Use:   "lan",
+		Short: "Run the virtual LAN that guests and their clients meet on",
+		Long: `Runs an Ethernet switch in user space with a gateway (192.168.127.1: DHCP, DNS, port forwards). Replicas join it
+over a stream socket in QEMU's framing. It outlives any replica, and so do the connections through it.
+
+Prints one JSON line {"listen": ADDRESS, "forwards": [ADDRESS...]} when it is ready.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			l, err := lan.New(lan.Config{AllowOutbound: outbound, PcapPath: pcap, Log: logger(c)})
+			if err != nil {
+				return err
+			}
+			defer l.Close()
+			ready := listening{}
+			for _, f := range forwards {
+				spec, err := lan.ParseForward(f)
+				if err != nil {
+					return err
+				}
+				at, err := l.Forward(spec)
+				if err != nil {
+					return withHint(err, "another port, or port 0 for any free one")
+				}
+				ready.Forwards = append(ready.Forwards, at.String())
+			}
+			ln, err := listen(addr)
+			if err != nil {
+				return err
+			}
+			if u, ok := ln.(*net.UnixListener); ok {
+				u.SetUnlinkOnClose(true)
+			}
+			ready.Listen = ln.Addr().String()
+			if err := json.NewEncoder(c.OutOrStdout()).Encode(ready); err != nil {
+				return err
+			}
+			return l.Serve(c.Context(), ln)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&addr, "listen", "127.0.0.1:0", "where replicas join: host:port or the path of a unix socket")
+	f.StringArrayVar(&forwards, "forward", nil, "forward a host port to the guest, as 127.0.0.1:6379:6379 (repeatable)")
+	f.BoolVar(&outbound, "allow-outbound", false, "let guests open connections to the outside")
+	f.StringVar(&pcap, "pcap", "", "capture every frame in this file")
+	return c
+}

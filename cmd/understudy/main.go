@@ -1,0 +1,94 @@
+// Command understudy runs ordinary Linux programs so that they survive the death of the machine under them.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes. A guest's own end uses the first three.
+const (
+	exitOK      = 0
+	exitFailure = 1   // the guest reported a system failure; a demo lost something
+	exitReboot  = 3   // the guest asked for a reboot
+	exitHalted  = 4   // a replica lost its part: the other side won the view, or they diverged
+	exitOurs    = 125 // our own error
+	exitSignal  = 130 // ended by Ctrl-C
+)
+
+// exitError carries an exit code out of a command. An empty message prints nothing.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// hint adds to an error what to do about it.
+type hint struct {
+	error
+	try string
+}
+
+func (h *hint) Unwrap() error { return h.error }
+
+func withHint(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return &hint{err, fmt.Sprintf(format, args...)}
+}
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func run(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	root := &cobra.Command{
+		Use:   "understudy",
+		Short: "Keeps a Linux program running when the machine under it dies",
+		Long: `Understudy runs an ordinary Linux program in a deterministic virtual machine, and an understudy of that
+machine on a second host. When the first host dies the second goes on at exactly that instruction: no
+acknowledged output is lost and TCP connections stay open.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.AddCommand(demoCommand(), bootCommand(), replicaCommand(), lanCommand(), arbiterCommand(), imageCommand(), versionCommand())
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	code := exitOurs
+	var e *exitError
+	if errors.As(err, &e) {
+		code = e.code
+	}
+	if msg := err.Error(); msg != "" && !(code == exitSignal && errors.Is(err, context.Canceled)) {
+		fmt.Fprintf(stderr, "Error: %s\n", msg)
+		var h *hint
+		if errors.As(err, &h) {
+			fmt.Fprintf(stderr, "Try: %s\n", h.try)
+		}
+	}
+	if ctx.Err() != nil && code == exitOurs {
+		code = exitSignal
+	}
+	return code
+}

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"understudy/arbiter/httparb"
+	"understudy/internal/host"
+)
+
+func replicaCommand() *cobra.Command {
+	var (
+		m                                       machineFlags
+		o                                       host.Options
+		listenAddr, arbiterURL, status, console string
+	)
+	c := &cobra.Command{
+		Use:   "replica [flags] [IMAGE]",
+		Short: "Run one side of a protected machine",
+		Long: `Runs one replica of a machine. The side with --peer-addr begins as primary: it waits for its backup, claims view 1 at the
+arbiter and boots. The side with --listen begins as backup: it waits for its primary and follows its log.
+
+Prints one JSON line {"listen": ADDRESS, "status": ADDRESS} when it is ready; GET /status there tells role, view, position,
+lag and more. Exit code 0: the guest shut down. 1: it reported a failure. 3: it asked for a reboot. 4: this replica lost
+its part and halted. 125: an error of ours.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				m.image = args[0]
+			}
+			cfg, disks, err := m.config(o.LANAddr != "", "")
+			if err != nil {
+				return err
+			}
+			o.Machine, o.Disks, o.Log = cfg, disks, logger(c)
+			if o.PeerAddr != "" {
+				if err := loopbackOnly(o.PeerAddr); err != nil {
+					return err
+				}
+			}
+			ready := listening{}
+			if listenAddr != "" {
+				if o.Listener, err = listen(listenAddr); err != nil {
+					return err
+				}
+				ready.Listen = o.Listener.Addr().String()
+			}
+			if arbiterURL != "" {
+				client, err := httparb.NewClient(arbiterURL, httparb.ClientOptions{})
+				if err != nil {
+					return err
+				}
+				defer client.Close()
+				if err := client.Warm(c.Context()); err != nil {
+					return withHint(fmt.Errorf("reach the arbiter at %s: %w", arbiterURL, err), "start it with: understudy arbiter --listen ADDRESS")
+				}
+				o.Arbiter = client
+			}
+			if console != "" {
+				f, err := openConsole(console, c.OutOrStdout())
+				if err != nil {
+					return err
+				}
+				defer f.Close()
+				o.Console = f
+			}
+			r, err := host.New(c.Context(), o)
+			if err != nil {
+				return err
+			}
+			if status != "" {
+				ln, err := listen(status)
+				if err != nil {
+					return err
+				}
+				ready.Status = ln.Addr().String()
+				srv := &http.Server{Handler: r.Handler(), ReadHeaderTimeout: 5 * time.Second}
+				go srv.Serve(ln)
+				defer srv.Close()
+			}
+			if err := json.NewEncoder(c.OutOrStdout()).Encode(ready); err != nil {
+				return err
+			}
+			down, err := r.Run(c.Context())
+			if errors.Is(err, host.ErrHalted) {
+				return &exitError{code: exitHalted, err: err}
+			}
+			if err != nil {
+				return err
+			}
+			return ended(down)
+		},
+	}
+	m.add(c.Flags())
+	f := c.Flags()
+	f.StringVar(&o.Name, "name", "a", "this replica's name")
+	f.StringVar(&o.Peer, "peer", "", "the other replica's name; without it the machine runs alone")
+	f.StringVar(&o.Group, "group", "default", "the protected group's name at the arbiter")
+	f.StringVar(&o.PeerAddr, "peer-addr", "", "where the backup listens; makes this side the first primary")
+	f.StringVar(&listenAddr, "listen", "", "where to await the primary; makes this side the first backup")
+	f.StringVar(&o.LANAddr, "lan", "", "the virtual LAN: host:port or the path of its unix socket")
+	f.StringVar(&arbiterURL, "arbiter", "", "the arbiter: http://host:port or unix:/path")
+	f.StringVar(&status, "status", "", "serve GET /status here")
+	f.StringVar(&console, "console", "", "write the guest's console to this file, - for stdout")
+	f.DurationVar(&o.SuspectAfter, "suspect-after", host.DefaultSuspectAfter, "silence after which the other side is suspected to be dead")
+	f.DurationVar(&o.LagMax, "lag-max", host.DefaultLagMax, "guest time that the backup may be behind before the primary is slowed")
+	f.DurationVar(&o.DigestEvery, "digest-every", host.DefaultDigestEvery, "time between two comparisons of the whole state; negative for none")
+	f.DurationVar(&o.PeerTimeout, "peer-timeout", host.DefaultPeerTimeout, "how long to wait for the backup at the start")
+	return c
+}
+
+type nopCloser struct{ io.Writer }
+
+func (nopCloser) Close() error { return nil }
+
+func openConsole(path string, stdout io.Writer) (io.WriteCloser, error) {
+	if path == "-" {
+		return nopCloser{stdout}, nil
+	}
+	return os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+}
