@@ -42,11 +42,12 @@ type gateway struct {
 
 func newGateway(l *LAN) (*gateway, error) {
 	g := &gateway{lan: l, addr: tcpip.AddrFrom4(l.cfg.Gateway.Addr().As4())}
-	g.link = &link{sw: l.sw, mac: tcpip.LinkAddress(l.cfg.GatewayMAC[:]), ip: l.cfg.Gateway.Addr(), mtu: uint32(l.cfg.MTU)}
-	var err error
-	if g.link.port, err = l.sw.add("gateway", g.link.receive); err != nil {
+	g.link = &link{mac: tcpip.LinkAddress(l.cfg.GatewayMAC[:]), ip: l.cfg.Gateway.Addr(), mtu: uint32(l.cfg.MTU)}
+	port, err := l.sw.add("gateway", g.link.receive)
+	if err != nil {
 		return nil, err
 	}
+	g.link.send = func(f []byte) { l.sw.forward(port, f) }
 	g.stack = stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4},
@@ -125,11 +126,10 @@ func (g *gateway) close() {
 	g.stack.Wait()
 }
 
-// link is the gateway stack's network card: a stack.LinkEndpoint that hands frames straight to the switch, in
-// the goroutine that makes them, and takes them from it.
+// link is an IP stack's network card: a stack.LinkEndpoint that hands frames straight to the switch, in the
+// goroutine that makes them, and takes them from it.
 type link struct {
-	sw   *etherSwitch
-	port *swPort
+	send func(frame []byte) // takes a frame without waiting; the frame is only valid during the call
 	mac  tcpip.LinkAddress
 	ip   netip.Addr
 	mtu  uint32
@@ -188,7 +188,7 @@ func (k *link) writePacket(p *stack.PacketBuffer) {
 	if _, ip, isARP := arpSender(f); isARP && ip != k.ip || len(f) > MaxFrame {
 		return
 	}
-	k.sw.forward(k.port, f)
+	k.send(f)
 }
 
 // Attach implements stack.NetworkLinkEndpoint.

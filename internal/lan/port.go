@@ -20,8 +20,8 @@ type Dialer struct {
 	// nil: frames go to Port.Frames.
 	Handler func(frame []byte)
 	// OnUp is called whenever the port is plugged in, at first and after each reconnection, before any
-	// frame is delivered: the moment for a primary to announce its address (GratuitousARP, Announce).
-	// The port is not up yet when the first call comes before Dial has returned; use the argument.
+	// frame is delivered: the moment for a primary to announce its address (GratuitousARP, Announce). The
+	// first call may come before Dial has returned.
 	OnUp func(p *Port)
 	// Retry makes Dial succeed although the LAN cannot be reached yet.
 	Retry bool
@@ -80,6 +80,9 @@ func (d *Dialer) Dial(ctx context.Context, network, addr string) (*Port, error) 
 		return nil, fmt.Errorf("join LAN at %s: %w", addr, err)
 	}
 	ctx, p.cancel = context.WithCancel(ctx)
+	if conn != nil {
+		p.queue.Store(newOutQueue(p.d.QueueBytes)) // so that Send works once Dial has returned
+	}
 	go p.run(ctx, conn)
 	return p, nil
 }
@@ -161,17 +164,17 @@ func (p *Port) run(ctx context.Context, conn net.Conn) {
 			p.d.Log.Debug("LAN cannot be reached", "addr", p.addr, "err", err)
 			conn = nil
 		} else {
+			p.queue.Store(newOutQueue(p.d.QueueBytes))
 			p.d.Log.Info("joined LAN", "addr", p.addr)
 		}
 	}
 }
 
-// session moves frames over one connection until it fails or ctx ends.
+// session moves frames over one connection, with the queue that is current, until it fails or ctx ends.
 func (p *Port) session(ctx context.Context, conn net.Conn) error {
-	q := newOutQueue(p.d.QueueBytes)
+	q := p.queue.Load()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	p.queue.Store(q)
 	var writer sync.WaitGroup
 	writer.Go(func() {
 		if q.run(conn) != nil {

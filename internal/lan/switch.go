@@ -3,6 +3,7 @@ package lan
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -32,9 +33,10 @@ type etherSwitch struct {
 	pcap   *pcapWriter // nil: no capture
 	ownMAC [6]byte     // the gateway's: no other port may use it
 
+	// mu is never held while a frame is delivered: the gateway answers in the goroutine that brings it one.
 	mu     sync.RWMutex
 	table  map[[6]byte]*swPort
-	ports  map[int]*swPort
+	ports  []*swPort // replaced, never changed in place
 	nextID int
 
 	frames, floods, moves, rejected atomic.Uint64
@@ -42,7 +44,7 @@ type etherSwitch struct {
 }
 
 func newSwitch(log *slog.Logger, ownMAC [6]byte, pcap *pcapWriter) *etherSwitch {
-	return &etherSwitch{log: log, ownMAC: ownMAC, pcap: pcap, table: make(map[[6]byte]*swPort), ports: make(map[int]*swPort)}
+	return &etherSwitch{log: log, ownMAC: ownMAC, pcap: pcap, table: make(map[[6]byte]*swPort)}
 }
 
 // add plugs a port in.
@@ -54,7 +56,7 @@ func (s *etherSwitch) add(name string, deliver func([]byte)) (*swPort, error) {
 	}
 	p := &swPort{id: s.nextID, name: name, deliver: deliver}
 	s.nextID++
-	s.ports[p.id] = p
+	s.ports = append(slices.Clone(s.ports), p)
 	return p, nil
 }
 
@@ -63,7 +65,7 @@ func (s *etherSwitch) add(name string, deliver func([]byte)) (*swPort, error) {
 func (s *etherSwitch) remove(p *swPort) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.ports, p.id)
+	s.ports = slices.DeleteFunc(slices.Clone(s.ports), func(q *swPort) bool { return q == p })
 	for mac, at := range s.table {
 		if at == p {
 			delete(s.table, mac)
@@ -83,22 +85,21 @@ func (s *etherSwitch) forward(from *swPort, frame []byte) {
 		s.pcap.write(frame)
 	}
 	s.mu.RLock()
-	if s.table[src] != from {
-		s.mu.RUnlock()
+	at, to, ports := s.table[src], s.table[dst], s.ports
+	s.mu.RUnlock()
+	if at != from {
 		s.learn(from, src)
-		s.mu.RLock()
 	}
-	defer s.mu.RUnlock()
-	if dst[0]&1 == 0 {
-		if to := s.table[dst]; to != nil {
-			if to != from {
-				to.deliver(frame)
-			}
-			return
+	if to != nil {
+		if to != from {
+			to.deliver(frame)
 		}
+		return
+	}
+	if dst[0]&1 == 0 {
 		s.floods.Add(1)
 	}
-	for _, to := range s.ports {
+	for _, to := range ports {
 		if to != from {
 			to.deliver(frame)
 		}
@@ -109,7 +110,7 @@ func (s *etherSwitch) learn(from *swPort, mac [6]byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.table[mac]
-	if old == from || s.ports[from.id] != from {
+	if old == from || !slices.Contains(s.ports, from) {
 		return
 	}
 	if old != nil {
