@@ -36,13 +36,13 @@ var Kernels = []Kernel{
 	{"dhrystone", 4000, "records, strings, small procedures"},
 	{"dispatch", 300, "an interpreter's computed jumps"},
 	{"fib", 400, "recursion"},
-	{"matmul", 400, "fused multiply-add of doubles"},
+	{"matmul", 150, "fused multiply-add of doubles"},
 	{"memcpy", 2500, "copying by words"},
 	{"nbody", 1500, "division and square root of doubles"},
 	{"qsort", 500, "comparison through a pointer"},
 	{"sha256", 800, "shifts and logic"},
 	{"sieve", 500, "scattered stores of bytes"},
-	{"big", 160, "4,000 functions in random order"},
+	{"big", 80, "4,000 functions in random order"},
 }
 
 // Result is what the guest prints about a kernel.

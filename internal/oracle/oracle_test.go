@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"understudy/internal/oracle/asm"
 )
 
 // seeds gives the seeds to try: UNDERSTUDY_ORACLE_SEED is the first one (and the only one, unless
@@ -165,5 +167,20 @@ func TestCompareSeesEveryBit(t *testing.T) {
 	}
 	if p.Compare(want, want[:len(want)-RecordBytes]) == nil {
 		t.Fatal("a missing record went unnoticed")
+	}
+}
+
+// TestEveryInstructionAppears sees that the generator uses all of the tables.
+func TestEveryInstructionAppears(t *testing.T) {
+	seen := map[string]bool{"ecall": true, "ebreak": true, "sret": true, "wfi": true, "sfence.vma": true} // not for user programs
+	for seed := range uint64(40) {
+		for _, l := range Generate(seed, Options{}).Lines {
+			seen[l.Op.Name] = true
+		}
+	}
+	for _, n := range asm.Names() {
+		if !seen[n] {
+			t.Errorf("%s does not appear in 40 programs", n)
+		}
 	}
 }
