@@ -14,6 +14,9 @@ import (
 // QEMUName is the emulator that serves as the oracle.
 const QEMUName = "qemu-riscv64-static"
 
+// qemuCPU is RV64GC without the further extensions that QEMU turns on by itself.
+const qemuCPU = "rv64,zba=false,zbb=false,zbc=false,zbs=false"
+
 // ErrNoQEMU says that the emulator is not installed.
 var ErrNoQEMU = errors.New(QEMUName + " is not installed (Debian package qemu-user-static)")
 
@@ -31,7 +34,7 @@ func QEMU(p *Program, dir string) ([]byte, error) {
 	defer os.Remove(file)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, path, "-cpu", "rv64", file)
+	cmd := exec.CommandContext(ctx, path, "-cpu", qemuCPU, file)
 	var out, narration bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &narration
 	if err := cmd.Run(); err != nil {
