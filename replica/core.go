@@ -112,7 +112,9 @@ type Core struct {
 
 	peerUp     bool
 	everUp     bool
-	lastHeard  time.Duration // newest proof of life of the peer (primary: send time of the newest acknowledged message)
+	lastHeard  time.Duration // newest proof of life of the peer, moved on by pauses of our own (see Tick)
+	lastEcho   time.Duration // primary: send time of the newest acknowledged message
+	lastTick   time.Duration
 	lastSent   time.Duration
 	resendAt   time.Duration
 	newestSent time.Duration // backup: Sent of the newest append, echoed in acks
@@ -231,8 +233,14 @@ func (c *Core) PeerDown(now time.Duration) {
 	}
 }
 
-// Tick lets time pass: heartbeats, suspicion, retries.
+// Tick lets time pass: heartbeats, suspicion, retries. A gap between two ticks that is longer than a
+// heartbeat says that this side stood still, stopped or starved of CPU, and could not have heard the other:
+// it does not count as the other's silence. Output is not released on the strength of it, though.
 func (c *Core) Tick(now time.Duration) {
+	if gap := now - c.lastTick; gap > c.cfg.HeartbeatEvery && c.lastTick != 0 {
+		c.lastHeard = min(now, c.lastHeard+gap)
+	}
+	c.lastTick = now
 	if c.claim == claimWait && now >= c.claimRetryAt {
 		c.claim = claimAsk
 	}
@@ -312,7 +320,7 @@ func (c *Core) Claimed(now time.Duration, current Claim, won bool, err error) {
 		c.role = Primary
 		c.solo = c.claimRec.Backup == ""
 		c.notice(now, "primary of view %d", c.view)
-		c.lastHeard = now
+		c.lastHeard, c.lastEcho = now, now
 		if !c.solo {
 			c.sendAppend(now, nil)
 		}

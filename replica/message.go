@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"fmt"
 	"time"
 
 	"understudy/event"
@@ -108,6 +109,8 @@ func (c *Core) stepAppend(now time.Duration, m Message) {
 	default:
 		if m.View > c.view {
 			c.Halt(now, "deposed: a message of a later view arrived")
+		} else if c.role == Primary && m.View < c.view && c.view > 0 {
+			c.sendAck(now) // an old primary that was stopped or cut off learns that it was deposed
 		}
 		return
 	}
@@ -140,6 +143,10 @@ func (c *Core) stepAppend(now time.Duration, m Message) {
 }
 
 func (c *Core) stepAck(now time.Duration, m Message) {
+	if m.View > c.view {
+		c.Halt(now, fmt.Sprintf("deposed: the other side is in view %d", m.View))
+		return
+	}
 	if c.role != Primary || c.solo || m.View != c.view {
 		return
 	}
@@ -147,9 +154,8 @@ func (c *Core) stepAck(now time.Duration, m Message) {
 		c.Halt(now, "the backup acknowledged what was never sent")
 		return
 	}
-	if m.Echo > c.lastHeard {
-		c.lastHeard = m.Echo
-	}
+	c.lastHeard = max(c.lastHeard, m.Echo)
+	c.lastEcho = max(c.lastEcho, m.Echo)
 	if m.Held > c.acked {
 		n := int(m.Held - c.acked)
 		for i := range c.window[:n] {
@@ -181,7 +187,7 @@ func (c *Core) stepAck(now time.Duration, m Message) {
 		c.progress = m.Progress
 	}
 	// The acknowledgement counts only while the backup cannot have claimed: see the package comment.
-	if now-c.lastHeard <= c.cfg.SuspectAfter && c.claim == claimNone {
+	if now-c.lastEcho <= c.cfg.SuspectAfter && c.claim == claimNone {
 		c.releaseTo(c.acked)
 	}
 	c.flush(now)

@@ -46,10 +46,16 @@ type User struct {
 	Home string
 }
 
-// A kernel that panics restarts the machine at once (panic=-1): it calls SBI system reset with type "cold reboot". An
-// orderly end is type "shutdown". Linux gives the reason "none" in both cases, so the type is what tells a monitor
-// whether the guest ended or failed.
-const baseCmdline = "console=ttyS0 quiet loglevel=4 panic=-1"
+// baseCmdline is what every image's kernel is started with.
+//
+// panic=-1: a kernel that panics restarts at once, which calls SBI system reset with type "cold reboot"; an orderly end is
+// type "shutdown". Linux gives the reason "none" in both cases, so the type is what tells a monitor whether the
+// guest ended or failed.
+//
+// The rest saves instructions, of which a boot to a mounted disk takes 0.36 G instead of 1.18 G: the crypto
+// self-tests (0.65 G in all), the collection of jitter entropy (0.18 G; the machine's entropy device serves the same
+// end), and the preparation of kernel probes (0.07 G). Counted under QEMU with one instruction per nanosecond.
+const baseCmdline = "console=ttyS0 quiet panic=-1 cryptomgr.notests initcall_blacklist=jent_mod_init,init_kprobe_trace"
 
 const defaultMemBytes = 256 << 20
 

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"os"
+	"strconv"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -90,6 +92,9 @@ func (g *gateway) configure() error {
 			return fmt.Errorf("set TCP option %T: %s", o, err)
 		}
 	}
+	if os.Getenv("X_RACK") != "" { v,_ := strconv.Atoi(os.Getenv("X_RACK")); r := tcpip.TCPRecovery(v); fmt.Println(g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &r)) }
+	if os.Getenv("X_SACK") != "" { r := tcpip.TCPSACKEnabled(false); fmt.Println(g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &r)) }
+	if x := os.Getenv("X_CC"); x != "" { r := tcpip.CongestionControlOption(x); fmt.Println(g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &r)) }
 	if err := g.stack.CreateNIC(nicID, g.link); err != nil {
 		return fmt.Errorf("create interface: %s", err)
 	}

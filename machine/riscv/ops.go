@@ -10,7 +10,7 @@ const (
 	opEnd     op = iota // end of a block that falls through
 	opIllegal           // imm: the instruction's bits
 	opSystem            // imm: raw; ecall, ebreak, sret, wfi, sfence.vma, CSR access
-	opFloat             // imm: raw; floating point except loads and stores
+	opFloat             // imm: raw, above it the fpOp; floating point except loads and stores
 	opAtomic            // imm: raw; LR, SC and AMO
 
 	opLI    // rd = imm
@@ -77,7 +77,7 @@ const (
 	opFSW
 	opFSD
 
-	// Floating point that needs nothing unusual, see fpHot. imm: raw
+	// Floating point that the interpreter executes itself while nothing is unusual. imm: as for opFloat
 	opFADDS
 	opFADDD
 	opFSUBS
