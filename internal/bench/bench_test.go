@@ -23,7 +23,7 @@ func TestKernelsAgreeWithQEMU(t *testing.T) {
 	if err := qemu.Available(); err != nil {
 		t.Skip(err)
 	}
-	ours := Interpreter()
+	ours := Machine()
 	for _, k := range Kernels {
 		t.Run(k.Name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -63,7 +63,7 @@ func mix(h, v uint64) uint64 { return (h ^ v) * 0x100000001b3 }
 // does not do what its name says, is seen.
 func TestKernelsAgreeWithGo(t *testing.T) {
 	run := func(name string, reps uint64) uint64 {
-		r, _, err := Interpreter().Run(t.Context(), name, reps)
+		r, _, err := Machine().Run(t.Context(), name, reps)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,7 +6,6 @@ import (
 	"debug/elf"
 	"fmt"
 	"syscall"
-	"time"
 
 	"understudy/event"
 	"understudy/machine/fdt"
@@ -116,30 +115,4 @@ func (g *Guest) Run(ctx context.Context, n event.Position) (bool, error) {
 		}
 	}
 	return g.Ended, nil
-}
-
-// Interpreter runs kernels in our machine's hart, in this process.
-func Interpreter() Runner {
-	return Runner{
-		Name:      "understudy",
-		Available: func() error { return nil },
-		Run: func(ctx context.Context, kernel string, reps uint64) (Result, time.Duration, error) {
-			before := cpuTime()
-			g, err := NewGuest(kernel, reps)
-			if err != nil {
-				return Result{}, 0, err
-			}
-			defer g.Close()
-			for {
-				if ended, err := g.Run(ctx, 1<<40); err != nil {
-					return Result{}, 0, err
-				} else if ended {
-					break
-				}
-			}
-			cpu := cpuTime() - before
-			r, err := ParseResult(g.Out.Bytes())
-			return r, cpu, err
-		},
-	}
 }

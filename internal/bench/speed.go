@@ -21,7 +21,7 @@ type Speed struct {
 
 // speed compares our machine with QEMU on the kernels.
 func speed(ctx context.Context, o Options) (*Section, error) {
-	ours := Interpreter()
+	ours := Machine()
 	runners := []Runner{ours, QEMU("QEMU"), QEMU("QEMU icount", "-icount", "shift=0")}
 	for i, r := range runners {
 		if err := r.Available(); err != nil {
