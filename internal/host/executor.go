@@ -151,7 +151,7 @@ func (l *leader) stop() error {
 			return err
 		}
 	}
-	if r.opt.Peer != "" && r.opt.DigestEvery > 0 && now.After(l.digest) && !r.stats.solo.Load() {
+	if r.opt.DigestEvery > 0 && now.After(l.digest) && (!r.stats.solo.Load() || r.opt.Tap != nil) {
 		l.digest = now.Add(r.opt.DigestEvery)
 		sum := binary.LittleEndian.AppendUint64(nil, m.Digest())
 		if err := l.deliver(event.Entry{Kind: event.KindDigest, Data: sum}); err != nil {
@@ -179,6 +179,9 @@ func (l *leader) stop() error {
 // not in the log: the backup reads its own copy.
 func (l *leader) deliver(e event.Entry) error {
 	e.Pos = l.r.m.Position()
+	if l.r.opt.Tap != nil {
+		l.r.opt.Tap(e)
+	}
 	if err := l.r.m.Deliver(e); err != nil {
 		return err
 	}

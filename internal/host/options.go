@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"understudy/arbiter"
+	"understudy/event"
 	"understudy/machine"
 )
 
@@ -46,6 +47,12 @@ type Options struct {
 	LagMax       time.Duration // guest time that the backup may be behind before the primary is slowed
 	DigestEvery  time.Duration // real time between two digests; negative: none
 	PeerTimeout  time.Duration // how long to wait for the other side at the start
+
+	// Tap, if set, sees every entry that this replica delivers while it leads, in order, with what disk
+	// reads gave (the log of a pair leaves that out). It is called by the executor and must not keep Data.
+	// With it, digests are taken without a backup too. A machine of the same Config that is given these
+	// entries at their positions goes through the same states.
+	Tap func(event.Entry)
 
 	Console io.Writer // what the guest says on its consoles once it may be heard; nil: nowhere
 	Log     *slog.Logger
