@@ -13,7 +13,10 @@ import (
 // the record that was not executed (or pc alone, between two blocks), and n.
 //
 // The function calls nothing, so that the compiler keeps its variables in registers: whatever is slow or
-// rare leaves it, and a single call left over from a function that was not inlined costs every operation. It is one switch with one case for each operation, hence its length.
+// rare leaves it, and a single call left over from a function that was not inlined costs every operation.
+// Every case goes on to the next record by itself: a common place for that would have to move the
+// registers to where a division, say, has left them. It is one switch with one case for each operation,
+// hence its length.
 func (h *Hart) exec(b *block, p *ins, pc uint64, n int64) (exit, *block, *ins, uint64, int64) {
 	// Register fields are bytes: with 256 elements no index is out of bounds. See Hart.x.
 	x := (*[256]uint64)(unsafe.Pointer(h))
@@ -21,7 +24,6 @@ func (h *Hart) exec(b *block, p *ins, pc uint64, n int64) (exit, *block, *ins, u
 	ctx := h.mmu.ctx
 	ram := h.host
 	var (
-		in  *ins
 		nb  *block
 		e   *tlbEntry
 		j   *jcEntry
@@ -31,547 +33,740 @@ func (h *Hart) exec(b *block, p *ins, pc uint64, n int64) (exit, *block, *ins, u
 		ok  bool
 		c32 uint32
 	)
-	for {
-		in = p
+dispatch:
+	switch p.op {
+	case opLI:
+		x[p.rd] = uint64(p.imm)
 		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		switch in.op {
-		case opLI:
-			x[in.rd] = uint64(in.imm)
-		case opMV:
-			x[in.rd] = x[in.rs1]
-		case opAUIPC:
-			x[in.rd] = pc + uint64(in.imm)
-		case opADDI:
-			x[in.rd] = x[in.rs1] + uint64(in.imm)
-		case opSLTI:
-			a = 0
-			if int64(x[in.rs1]) < in.imm {
-				a = 1
-			}
-			x[in.rd] = a
-		case opSLTIU:
-			a = 0
-			if x[in.rs1] < uint64(in.imm) {
-				a = 1
-			}
-			x[in.rd] = a
-		case opXORI:
-			x[in.rd] = x[in.rs1] ^ uint64(in.imm)
-		case opORI:
-			x[in.rd] = x[in.rs1] | uint64(in.imm)
-		case opANDI:
-			x[in.rd] = x[in.rs1] & uint64(in.imm)
-		case opSLLI:
-			x[in.rd] = x[in.rs1] << (uint64(in.imm) & 63)
-		case opSRLI:
-			x[in.rd] = x[in.rs1] >> (uint64(in.imm) & 63)
-		case opSRAI:
-			x[in.rd] = uint64(int64(x[in.rs1]) >> (uint64(in.imm) & 63))
-		case opADDIW:
-			x[in.rd] = uint64(int32(x[in.rs1]) + int32(in.imm))
-		case opSLLIW:
-			x[in.rd] = uint64(int32(x[in.rs1]) << (uint64(in.imm) & 31))
-		case opSRLIW:
-			x[in.rd] = uint64(int32(uint32(x[in.rs1]) >> (uint64(in.imm) & 31)))
-		case opSRAIW:
-			x[in.rd] = uint64(int32(x[in.rs1]) >> (uint64(in.imm) & 31))
-		case opADD:
-			x[in.rd] = x[in.rs1] + x[in.rs2]
-		case opSUB:
-			x[in.rd] = x[in.rs1] - x[in.rs2]
-		case opXOR:
-			x[in.rd] = x[in.rs1] ^ x[in.rs2]
-		case opOR:
-			x[in.rd] = x[in.rs1] | x[in.rs2]
-		case opAND:
-			x[in.rd] = x[in.rs1] & x[in.rs2]
-		case opMUL:
-			x[in.rd] = x[in.rs1] * x[in.rs2]
-		case opSLL:
-			x[in.rd] = x[in.rs1] << (x[in.rs2] & 63)
-		case opSRL:
-			x[in.rd] = x[in.rs1] >> (x[in.rs2] & 63)
-		case opSRA:
-			x[in.rd] = uint64(int64(x[in.rs1]) >> (x[in.rs2] & 63))
-		case opSLT:
-			a = 0
-			if int64(x[in.rs1]) < int64(x[in.rs2]) {
-				a = 1
-			}
-			x[in.rd] = a
-		case opSLTU:
-			a = 0
-			if x[in.rs1] < x[in.rs2] {
-				a = 1
-			}
-			x[in.rd] = a
-		case opADDW:
-			x[in.rd] = uint64(int32(x[in.rs1]) + int32(x[in.rs2]))
-		case opSUBW:
-			x[in.rd] = uint64(int32(x[in.rs1]) - int32(x[in.rs2]))
-		case opMULW:
-			x[in.rd] = uint64(int32(x[in.rs1]) * int32(x[in.rs2]))
-		case opSLLW:
-			x[in.rd] = uint64(int32(x[in.rs1]) << (x[in.rs2] & 31))
-		case opSRLW:
-			x[in.rd] = uint64(int32(uint32(x[in.rs1]) >> (x[in.rs2] & 31)))
-		case opSRAW:
-			x[in.rd] = uint64(int32(x[in.rs1]) >> (x[in.rs2] & 31))
-		case opMULHU:
-			a, _ = bits.Mul64(x[in.rs1], x[in.rs2])
-			x[in.rd] = a
-		case opMULH:
-			a, _ = bits.Mul64(x[in.rs1], x[in.rs2])
-			a -= uint64(int64(x[in.rs1])>>63) & x[in.rs2]
-			a -= uint64(int64(x[in.rs2])>>63) & x[in.rs1]
-			x[in.rd] = a
-		case opMULHSU:
-			a, _ = bits.Mul64(x[in.rs1], x[in.rs2])
-			a -= uint64(int64(x[in.rs1])>>63) & x[in.rs2]
-			x[in.rd] = a
-		case opDIV:
-			a, c = x[in.rs1], x[in.rs2]
-			if c == 0 {
-				x[in.rd] = ^uint64(0)
-				continue
-			}
-			x[in.rd] = uint64(int64(a) / int64(c))
-		case opDIVU:
-			a, c = x[in.rs1], x[in.rs2]
-			if c == 0 {
-				x[in.rd] = ^uint64(0)
-				continue
-			}
-			x[in.rd] = a / c
-		case opREM:
-			a, c = x[in.rs1], x[in.rs2]
-			if c == 0 {
-				x[in.rd] = a
-				continue
-			}
-			x[in.rd] = uint64(int64(a) % int64(c))
-		case opREMU:
-			a, c = x[in.rs1], x[in.rs2]
-			if c == 0 {
-				x[in.rd] = a
-				continue
-			}
-			x[in.rd] = a % c
-		case opDIVW:
-			a, c = uint64(int32(x[in.rs1])), uint64(int32(x[in.rs2]))
-			if c == 0 {
-				x[in.rd] = ^uint64(0)
-				continue
-			}
-			x[in.rd] = uint64(int32(a) / int32(c))
-		case opREMW:
-			a, c = uint64(int32(x[in.rs1])), uint64(int32(x[in.rs2]))
-			if c == 0 {
-				x[in.rd] = a
-				continue
-			}
-			x[in.rd] = uint64(int32(a) % int32(c))
-		case opDIVUW:
-			a, c = uint64(uint32(x[in.rs1])), uint64(uint32(x[in.rs2]))
-			if c == 0 {
-				x[in.rd] = ^uint64(0)
-				continue
-			}
-			x[in.rd] = uint64(int32(uint32(a) / uint32(c)))
-		case opREMUW:
-			a, c = uint64(uint32(x[in.rs1])), uint64(uint32(x[in.rs2]))
-			if c == 0 {
-				x[in.rd] = uint64(int32(a))
-				continue
-			}
-			x[in.rd] = uint64(int32(uint32(a) % uint32(c)))
-		case opLB:
-			va = x[in.rs1] + uint64(in.imm)
-			e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
-			if e.r != va&^pageMask {
-				goto memory
-			}
-			x[in.rd] = uint64(*(*int8)(unsafe.Add(ram, va+e.add)))
-		case opLH:
-			va = x[in.rs1] + uint64(in.imm)
-			e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
-			if e.r != va&^(pageMask^1) {
-				goto memory
-			}
-			x[in.rd] = uint64(*(*int16)(unsafe.Add(ram, va+e.add)))
-		case opLW:
-			va = x[in.rs1] + uint64(in.imm)
-			e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
-			if e.r != va&^(pageMask^3) {
-				goto memory
-			}
-			x[in.rd] = uint64(*(*int32)(unsafe.Add(ram, va+e.add)))
-		case opLD:
-			va = x[in.rs1] + uint64(in.imm)
-			e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
-			if e.r != va&^(pageMask^7) {
-				goto memory
-			}
-			x[in.rd] = *(*uint64)(unsafe.Add(ram, va+e.add))
-		case opLBU:
-			va = x[in.rs1] + uint64(in.imm)
-			e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
-			if e.r != va&^pageMask {
-				goto memory
-			}
-			x[in.rd] = uint64(*(*uint8)(unsafe.Add(ram, va+e.add)))
-		case opLHU:
-			va = x[in.rs1] + uint64(in.imm)
-			e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
-			if e.r != va&^(pageMask^1) {
-				goto memory
-			}
-			x[in.rd] = uint64(*(*uint16)(unsafe.Add(ram, va+e.add)))
-		case opLWU:
-			va = x[in.rs1] + uint64(in.imm)
-			e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
-			if e.r != va&^(pageMask^3) {
-				goto memory
-			}
-			x[in.rd] = uint64(*(*uint32)(unsafe.Add(ram, va+e.add)))
-		case opSB:
-			va = x[in.rs1] + uint64(in.imm)
-			e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
-			if e.w != va&^pageMask {
-				goto memory
-			}
-			*(*uint8)(unsafe.Add(ram, va+e.add)) = uint8(x[in.rs2])
-		case opSH:
-			va = x[in.rs1] + uint64(in.imm)
-			e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
-			if e.w != va&^(pageMask^1) {
-				goto memory
-			}
-			*(*uint16)(unsafe.Add(ram, va+e.add)) = uint16(x[in.rs2])
-		case opSW:
-			va = x[in.rs1] + uint64(in.imm)
-			e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
-			if e.w != va&^(pageMask^3) {
-				goto memory
-			}
-			*(*uint32)(unsafe.Add(ram, va+e.add)) = uint32(x[in.rs2])
-		case opSD:
-			va = x[in.rs1] + uint64(in.imm)
-			e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
-			if e.w != va&^(pageMask^7) {
-				goto memory
-			}
-			*(*uint64)(unsafe.Add(ram, va+e.add)) = x[in.rs2]
-		case opFLW:
-			va = x[in.rs1] + uint64(in.imm)
-			e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
-			if e.r != va&^(pageMask^3) || h.fs != 3 {
-				goto memory
-			}
-			f[in.rd&31] = uint64(*(*uint32)(unsafe.Add(ram, va+e.add))) | 0xffffffff<<32
-		case opFLD:
-			va = x[in.rs1] + uint64(in.imm)
-			e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
-			if e.r != va&^(pageMask^7) || h.fs != 3 {
-				goto memory
-			}
-			f[in.rd&31] = *(*uint64)(unsafe.Add(ram, va+e.add))
-		case opFSW:
-			va = x[in.rs1] + uint64(in.imm)
-			e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
-			if e.w != va&^(pageMask^3) || h.fs == 0 {
-				goto memory
-			}
-			*(*uint32)(unsafe.Add(ram, va+e.add)) = uint32(f[in.rs2&31])
-		case opFSD:
-			va = x[in.rs1] + uint64(in.imm)
-			e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
-			if e.w != va&^(pageMask^7) || h.fs == 0 {
-				goto memory
-			}
-			*(*uint64)(unsafe.Add(ram, va+e.add)) = f[in.rs2&31]
-		case opBEQ:
-			if x[in.rs1] == x[in.rs2] {
-				goto taken
-			}
-			goto next
-		case opBNE:
-			if x[in.rs1] != x[in.rs2] {
-				goto taken
-			}
-			goto next
-		case opBLT:
-			if int64(x[in.rs1]) < int64(x[in.rs2]) {
-				goto taken
-			}
-			goto next
-		case opBGE:
-			if int64(x[in.rs1]) >= int64(x[in.rs2]) {
-				goto taken
-			}
-			goto next
-		case opBLTU:
-			if x[in.rs1] < x[in.rs2] {
-				goto taken
-			}
-			goto next
-		case opBGEU:
-			if x[in.rs1] >= x[in.rs2] {
-				goto taken
-			}
-			goto next
-		case opJ:
+		goto dispatch
+	case opMV:
+		x[p.rd] = x[p.rs1]
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opAUIPC:
+		x[p.rd] = pc + uint64(p.imm)
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opADDI:
+		x[p.rd] = x[p.rs1] + uint64(p.imm)
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSLTI:
+		a = 0
+		if int64(x[p.rs1]) < p.imm {
+			a = 1
+		}
+		x[p.rd] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSLTIU:
+		a = 0
+		if x[p.rs1] < uint64(p.imm) {
+			a = 1
+		}
+		x[p.rd] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opXORI:
+		x[p.rd] = x[p.rs1] ^ uint64(p.imm)
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opORI:
+		x[p.rd] = x[p.rs1] | uint64(p.imm)
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opANDI:
+		x[p.rd] = x[p.rs1] & uint64(p.imm)
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSLLI:
+		x[p.rd] = x[p.rs1] << (uint64(p.imm) & 63)
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSRLI:
+		x[p.rd] = x[p.rs1] >> (uint64(p.imm) & 63)
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSRAI:
+		x[p.rd] = uint64(int64(x[p.rs1]) >> (uint64(p.imm) & 63))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opADDIW:
+		x[p.rd] = uint64(int32(x[p.rs1]) + int32(p.imm))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSLLIW:
+		x[p.rd] = uint64(int32(x[p.rs1]) << (uint64(p.imm) & 31))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSRLIW:
+		x[p.rd] = uint64(int32(uint32(x[p.rs1]) >> (uint64(p.imm) & 31)))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSRAIW:
+		x[p.rd] = uint64(int32(x[p.rs1]) >> (uint64(p.imm) & 31))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opADD:
+		x[p.rd] = x[p.rs1] + x[p.rs2]
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSUB:
+		x[p.rd] = x[p.rs1] - x[p.rs2]
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opXOR:
+		x[p.rd] = x[p.rs1] ^ x[p.rs2]
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opOR:
+		x[p.rd] = x[p.rs1] | x[p.rs2]
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opAND:
+		x[p.rd] = x[p.rs1] & x[p.rs2]
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opMUL:
+		x[p.rd] = x[p.rs1] * x[p.rs2]
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSLL:
+		x[p.rd] = x[p.rs1] << (x[p.rs2] & 63)
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSRL:
+		x[p.rd] = x[p.rs1] >> (x[p.rs2] & 63)
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSRA:
+		x[p.rd] = uint64(int64(x[p.rs1]) >> (x[p.rs2] & 63))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSLT:
+		a = 0
+		if int64(x[p.rs1]) < int64(x[p.rs2]) {
+			a = 1
+		}
+		x[p.rd] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSLTU:
+		a = 0
+		if x[p.rs1] < x[p.rs2] {
+			a = 1
+		}
+		x[p.rd] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opADDW:
+		x[p.rd] = uint64(int32(x[p.rs1]) + int32(x[p.rs2]))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSUBW:
+		x[p.rd] = uint64(int32(x[p.rs1]) - int32(x[p.rs2]))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opMULW:
+		x[p.rd] = uint64(int32(x[p.rs1]) * int32(x[p.rs2]))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSLLW:
+		x[p.rd] = uint64(int32(x[p.rs1]) << (x[p.rs2] & 31))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSRLW:
+		x[p.rd] = uint64(int32(uint32(x[p.rs1]) >> (x[p.rs2] & 31)))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSRAW:
+		x[p.rd] = uint64(int32(x[p.rs1]) >> (x[p.rs2] & 31))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opMULHU:
+		a, _ = bits.Mul64(x[p.rs1], x[p.rs2])
+		x[p.rd] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opMULH:
+		a, _ = bits.Mul64(x[p.rs1], x[p.rs2])
+		a -= uint64(int64(x[p.rs1])>>63) & x[p.rs2]
+		a -= uint64(int64(x[p.rs2])>>63) & x[p.rs1]
+		x[p.rd] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opMULHSU:
+		a, _ = bits.Mul64(x[p.rs1], x[p.rs2])
+		a -= uint64(int64(x[p.rs1])>>63) & x[p.rs2]
+		x[p.rd] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opDIV:
+		a, c = x[p.rs1], x[p.rs2]
+		if c == 0 {
+			x[p.rd] = ^uint64(0)
+			p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+			goto dispatch
+		}
+		x[p.rd] = uint64(int64(a) / int64(c))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opDIVU:
+		a, c = x[p.rs1], x[p.rs2]
+		if c == 0 {
+			x[p.rd] = ^uint64(0)
+			p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+			goto dispatch
+		}
+		x[p.rd] = a / c
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opREM:
+		a, c = x[p.rs1], x[p.rs2]
+		if c == 0 {
+			x[p.rd] = a
+			p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+			goto dispatch
+		}
+		x[p.rd] = uint64(int64(a) % int64(c))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opREMU:
+		a, c = x[p.rs1], x[p.rs2]
+		if c == 0 {
+			x[p.rd] = a
+			p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+			goto dispatch
+		}
+		x[p.rd] = a % c
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opDIVW:
+		a, c = uint64(int32(x[p.rs1])), uint64(int32(x[p.rs2]))
+		if c == 0 {
+			x[p.rd] = ^uint64(0)
+			p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+			goto dispatch
+		}
+		x[p.rd] = uint64(int32(a) / int32(c))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opREMW:
+		a, c = uint64(int32(x[p.rs1])), uint64(int32(x[p.rs2]))
+		if c == 0 {
+			x[p.rd] = a
+			p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+			goto dispatch
+		}
+		x[p.rd] = uint64(int32(a) % int32(c))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opDIVUW:
+		a, c = uint64(uint32(x[p.rs1])), uint64(uint32(x[p.rs2]))
+		if c == 0 {
+			x[p.rd] = ^uint64(0)
+			p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+			goto dispatch
+		}
+		x[p.rd] = uint64(int32(uint32(a) / uint32(c)))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opREMUW:
+		a, c = uint64(uint32(x[p.rs1])), uint64(uint32(x[p.rs2]))
+		if c == 0 {
+			x[p.rd] = uint64(int32(a))
+			p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+			goto dispatch
+		}
+		x[p.rd] = uint64(int32(uint32(a) % uint32(c)))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opLB:
+		va = x[p.rs1] + uint64(p.imm)
+		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		if e.r != va&^pageMask {
+			goto memory
+		}
+		x[p.rd] = uint64(*(*int8)(unsafe.Add(ram, va+e.add)))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opLH:
+		va = x[p.rs1] + uint64(p.imm)
+		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		if e.r != va&^(pageMask^1) {
+			goto memory
+		}
+		x[p.rd] = uint64(*(*int16)(unsafe.Add(ram, va+e.add)))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opLW:
+		va = x[p.rs1] + uint64(p.imm)
+		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		if e.r != va&^(pageMask^3) {
+			goto memory
+		}
+		x[p.rd] = uint64(*(*int32)(unsafe.Add(ram, va+e.add)))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opLD:
+		va = x[p.rs1] + uint64(p.imm)
+		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		if e.r != va&^(pageMask^7) {
+			goto memory
+		}
+		x[p.rd] = *(*uint64)(unsafe.Add(ram, va+e.add))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opLBU:
+		va = x[p.rs1] + uint64(p.imm)
+		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		if e.r != va&^pageMask {
+			goto memory
+		}
+		x[p.rd] = uint64(*(*uint8)(unsafe.Add(ram, va+e.add)))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opLHU:
+		va = x[p.rs1] + uint64(p.imm)
+		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		if e.r != va&^(pageMask^1) {
+			goto memory
+		}
+		x[p.rd] = uint64(*(*uint16)(unsafe.Add(ram, va+e.add)))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opLWU:
+		va = x[p.rs1] + uint64(p.imm)
+		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		if e.r != va&^(pageMask^3) {
+			goto memory
+		}
+		x[p.rd] = uint64(*(*uint32)(unsafe.Add(ram, va+e.add)))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSB:
+		va = x[p.rs1] + uint64(p.imm)
+		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		if e.w != va&^pageMask {
+			goto memory
+		}
+		*(*uint8)(unsafe.Add(ram, va+e.add)) = uint8(x[p.rs2])
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSH:
+		va = x[p.rs1] + uint64(p.imm)
+		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		if e.w != va&^(pageMask^1) {
+			goto memory
+		}
+		*(*uint16)(unsafe.Add(ram, va+e.add)) = uint16(x[p.rs2])
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSW:
+		va = x[p.rs1] + uint64(p.imm)
+		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		if e.w != va&^(pageMask^3) {
+			goto memory
+		}
+		*(*uint32)(unsafe.Add(ram, va+e.add)) = uint32(x[p.rs2])
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSD:
+		va = x[p.rs1] + uint64(p.imm)
+		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		if e.w != va&^(pageMask^7) {
+			goto memory
+		}
+		*(*uint64)(unsafe.Add(ram, va+e.add)) = x[p.rs2]
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFLW:
+		va = x[p.rs1] + uint64(p.imm)
+		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		if e.r != va&^(pageMask^3) || h.fs != 3 {
+			goto memory
+		}
+		f[p.rd&31] = uint64(*(*uint32)(unsafe.Add(ram, va+e.add))) | 0xffffffff<<32
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFLD:
+		va = x[p.rs1] + uint64(p.imm)
+		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		if e.r != va&^(pageMask^7) || h.fs != 3 {
+			goto memory
+		}
+		f[p.rd&31] = *(*uint64)(unsafe.Add(ram, va+e.add))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFSW:
+		va = x[p.rs1] + uint64(p.imm)
+		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		if e.w != va&^(pageMask^3) || h.fs == 0 {
+			goto memory
+		}
+		*(*uint32)(unsafe.Add(ram, va+e.add)) = uint32(f[p.rs2&31])
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFSD:
+		va = x[p.rs1] + uint64(p.imm)
+		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		if e.w != va&^(pageMask^7) || h.fs == 0 {
+			goto memory
+		}
+		*(*uint64)(unsafe.Add(ram, va+e.add)) = f[p.rs2&31]
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opBEQ:
+		if x[p.rs1] == x[p.rs2] {
 			goto taken
-		case opJAL:
-			x[in.rd] = pc + b.size
+		}
+		goto next
+	case opBNE:
+		if x[p.rs1] != x[p.rs2] {
 			goto taken
-		case opJALR:
-			va = (x[in.rs1] + uint64(in.imm)) &^ 1
-			x[in.rd] = pc + b.size
-			pc = va
-			goto jump
-		case opJR:
-			pc = (x[in.rs1] + uint64(in.imm)) &^ 1
-			goto jump
-		case opEnd:
-			goto next
-		case opFADDD:
-			if a, ok = softfloat.HostAdd64(f[in.rs1&31], f[in.rs2&31]); !ok || !h.fpHot() {
-				goto float
-			}
-			f[in.rd&31] = a
-		case opFSUBD:
-			if a, ok = softfloat.HostAdd64(f[in.rs1&31], f[in.rs2&31]^sign64); !ok || !h.fpHot() {
-				goto float
-			}
-			f[in.rd&31] = a
-		case opFMULD:
-			if a, ok = softfloat.HostMul64(f[in.rs1&31], f[in.rs2&31]); !ok || !h.fpHot() {
-				goto float
-			}
-			f[in.rd&31] = a
-		case opFDIVD:
-			if a, ok = softfloat.HostDiv64(f[in.rs1&31], f[in.rs2&31]); !ok || !h.fpHot() {
-				goto float
-			}
-			f[in.rd&31] = a
-		case opFSQRTD:
-			if a, ok = softfloat.HostSqrt64(f[in.rs1&31]); !ok || !h.fpHot() {
-				goto float
-			}
-			f[in.rd&31] = a
-		case opFMADDD:
-			if !hostFMA {
-				goto float
-			}
-			if a, ok = softfloat.HostFma64(f[in.rs1&31], f[in.rs2&31], f[in.imm>>27&31]); !ok || !h.fpHot() {
-				goto float
-			}
-			f[in.rd&31] = a
-		case opFMSUBD:
-			if !hostFMA {
-				goto float
-			}
-			if a, ok = softfloat.HostFma64(f[in.rs1&31], f[in.rs2&31], f[in.imm>>27&31]^sign64); !ok || !h.fpHot() {
-				goto float
-			}
-			f[in.rd&31] = a
-		case opFNMSUBD:
-			if !hostFMA {
-				goto float
-			}
-			if a, ok = softfloat.HostFma64(f[in.rs1&31]^sign64, f[in.rs2&31], f[in.imm>>27&31]); !ok || !h.fpHot() {
-				goto float
-			}
-			f[in.rd&31] = a
-		case opFNMADDD:
-			if !hostFMA {
-				goto float
-			}
-			if a, ok = softfloat.HostFma64(f[in.rs1&31]^sign64, f[in.rs2&31], f[in.imm>>27&31]^sign64); !ok || !h.fpHot() {
-				goto float
-			}
-			f[in.rd&31] = a
-		case opFADDS:
-			if a, ok = hotAddS(f[in.rs1&31], f[in.rs2&31]); !ok || !h.fpHot() {
-				goto float
-			}
-			f[in.rd&31] = a
-		case opFSUBS:
-			if a, ok = hotAddS(f[in.rs1&31], f[in.rs2&31]^sign32); !ok || !h.fpHot() {
-				goto float
-			}
-			f[in.rd&31] = a
-		case opFMULS:
-			if a, ok = hotMulS(f[in.rs1&31], f[in.rs2&31]); !ok || !h.fpHot() {
-				goto float
-			}
-			f[in.rd&31] = a
-		case opFDIVS:
-			if a, ok = hotDivS(f[in.rs1&31], f[in.rs2&31]); !ok || !h.fpHot() {
-				goto float
-			}
-			f[in.rd&31] = a
-		case opFMADDS:
-			if f[in.rs1&31]&f[in.rs2&31]&f[in.imm>>27&31] < boxBits || !h.fpHot() {
-				goto float
-			}
-			if c32, ok = softfloat.HostFma32(uint32(f[in.rs1&31]), uint32(f[in.rs2&31]), uint32(f[in.imm>>27&31])); !ok {
-				goto float
-			}
-			f[in.rd&31] = box(c32)
-		case opFSGNJD:
-			if !h.fpExact() {
-				goto float
-			}
-			f[in.rd&31] = softfloat.SignInject64(f[in.rs1&31], f[in.rs2&31])
-		case opFSGNJND:
-			if !h.fpExact() {
-				goto float
-			}
-			f[in.rd&31] = softfloat.SignInject64(f[in.rs1&31], ^f[in.rs2&31])
-		case opFSGNJXD:
-			if !h.fpExact() {
-				goto float
-			}
-			f[in.rd&31] = softfloat.SignInject64(f[in.rs1&31], f[in.rs1&31]^f[in.rs2&31])
-		case opFSGNJS:
-			if !h.fpExact() || !boxed2(f[in.rs1&31], f[in.rs2&31]) {
-				goto float
-			}
-			f[in.rd&31] = box(softfloat.SignInject32(uint32(f[in.rs1&31]), uint32(f[in.rs2&31])))
-		case opFEQD:
-			if a, ok = hotEqD(f[in.rs1&31], f[in.rs2&31]); !ok || !h.fpExact() {
-				goto float
-			}
-			x[in.rd] = a
-		case opFLTD:
-			if a, ok = hotLtD(f[in.rs1&31], f[in.rs2&31]); !ok || !h.fpExact() {
-				goto float
-			}
-			x[in.rd] = a
-		case opFLED:
-			if a, ok = hotLeD(f[in.rs1&31], f[in.rs2&31]); !ok || !h.fpExact() {
-				goto float
-			}
-			x[in.rd] = a
-		case opFEQS:
-			if a, ok = hotEqS(f[in.rs1&31], f[in.rs2&31]); !ok || !h.fpExact() {
-				goto float
-			}
-			x[in.rd] = a
-		case opFLTS:
-			if a, ok = hotLtS(f[in.rs1&31], f[in.rs2&31]); !ok || !h.fpExact() {
-				goto float
-			}
-			x[in.rd] = a
-		case opFLES:
-			if a, ok = hotLeS(f[in.rs1&31], f[in.rs2&31]); !ok || !h.fpExact() {
-				goto float
-			}
-			x[in.rd] = a
-		case opFMVXD:
-			if !h.fpExact() {
-				goto float
-			}
-			x[in.rd] = f[in.rs1&31]
-		case opFMVXW:
-			if !h.fpExact() {
-				goto float
-			}
-			x[in.rd] = uint64(int32(f[in.rs1&31]))
-		case opFMVDX:
-			if !h.fpExact() {
-				goto float
-			}
-			f[in.rd&31] = x[in.rs1]
-		case opFMVWX:
-			if !h.fpExact() {
-				goto float
-			}
-			f[in.rd&31] = box(uint32(x[in.rs1]))
-		case opFCVTWD:
-			if a, ok = hotToW(f[in.rs1&31]); !ok || !h.fpNX() {
-				goto float
-			}
-			x[in.rd] = a
-		case opFCVTLD:
-			if a, ok = hotToL(f[in.rs1&31]); !ok || !h.fpNX() {
-				goto float
-			}
-			x[in.rd] = a
-		case opFCVTDW:
-			if !h.fpExact() || h.frm != 0 {
-				goto float
-			}
-			f[in.rd&31] = math.Float64bits(float64(int32(x[in.rs1])))
-		case opFCVTDL:
-			if !h.fpHot() {
-				goto float
-			}
-			f[in.rd&31] = math.Float64bits(float64(int64(x[in.rs1])))
-		case opFCVTSD:
-			if a, ok = hotNarrow(f[in.rs1&31]); !ok || !h.fpHot() {
-				goto float
-			}
-			f[in.rd&31] = a
-		case opFCVTDS:
-			if a, ok = hotWiden(f[in.rs1&31]); !ok || !h.fpHot() {
-				goto float
-			}
-			f[in.rd&31] = a
-		case opSystem:
-			return exitSystem, b, in, pc, n
-		case opFloat:
-			goto float
-		case opAtomic:
-			return exitAtomic, b, in, pc, n
-		case opIllegal:
-			return exitIllegal, b, in, pc, n
 		}
-		continue
-
-	taken:
-		pc += uint64(in.imm)
-		nb = b.taken
-		if nb != nil {
-			goto enter
+		goto next
+	case opBLT:
+		if int64(x[p.rs1]) < int64(x[p.rs2]) {
+			goto taken
 		}
-		if b.linkTaken {
-			return exitTaken, b, in, pc, n
+		goto next
+	case opBGE:
+		if int64(x[p.rs1]) >= int64(x[p.rs2]) {
+			goto taken
 		}
+		goto next
+	case opBLTU:
+		if x[p.rs1] < x[p.rs2] {
+			goto taken
+		}
+		goto next
+	case opBGEU:
+		if x[p.rs1] >= x[p.rs2] {
+			goto taken
+		}
+		goto next
+	case opJ:
+		goto taken
+	case opJAL:
+		x[p.rd] = pc + b.size
+		goto taken
+	case opJALR:
+		va = (x[p.rs1] + uint64(p.imm)) &^ 1
+		x[p.rd] = pc + b.size
+		pc = va
 		goto jump
-
-	next:
-		pc += b.size
-		nb = b.next
-		if nb != nil {
-			goto enter
+	case opJR:
+		pc = (x[p.rs1] + uint64(p.imm)) &^ 1
+		goto jump
+	case opEnd:
+		goto next
+	case opFADDD:
+		if a, ok = softfloat.HostAdd64(f[p.rs1&31], f[p.rs2&31]); !ok || !h.fpHot() {
+			goto float
 		}
-		if b.linkNext {
-			return exitNext, b, in, pc, n
+		f[p.rd&31] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFSUBD:
+		if a, ok = softfloat.HostAdd64(f[p.rs1&31], f[p.rs2&31]^sign64); !ok || !h.fpHot() {
+			goto float
 		}
-
-	jump:
-		j = &ctx.jc[pc>>1&jcMask]
-		if j.pc != pc {
-			return exitJump, b, in, pc, n
+		f[p.rd&31] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFMULD:
+		if a, ok = softfloat.HostMul64(f[p.rs1&31], f[p.rs2&31]); !ok || !h.fpHot() {
+			goto float
 		}
-		nb = j.b
-
-	enter:
-		if nb.n > n {
-			return exitJump, b, in, pc, n
+		f[p.rd&31] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFDIVD:
+		if a, ok = softfloat.HostDiv64(f[p.rs1&31], f[p.rs2&31]); !ok || !h.fpHot() {
+			goto float
 		}
-		n -= nb.n
-		b = nb
-		p = b.ins
+		f[p.rd&31] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFSQRTD:
+		if a, ok = softfloat.HostSqrt64(f[p.rs1&31]); !ok || !h.fpHot() {
+			goto float
+		}
+		f[p.rd&31] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFMADDD:
+		if !hostFMA {
+			goto float
+		}
+		if a, ok = softfloat.HostFma64(f[p.rs1&31], f[p.rs2&31], f[p.imm>>27&31]); !ok || !h.fpHot() {
+			goto float
+		}
+		f[p.rd&31] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFMSUBD:
+		if !hostFMA {
+			goto float
+		}
+		if a, ok = softfloat.HostFma64(f[p.rs1&31], f[p.rs2&31], f[p.imm>>27&31]^sign64); !ok || !h.fpHot() {
+			goto float
+		}
+		f[p.rd&31] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFNMSUBD:
+		if !hostFMA {
+			goto float
+		}
+		if a, ok = softfloat.HostFma64(f[p.rs1&31]^sign64, f[p.rs2&31], f[p.imm>>27&31]); !ok || !h.fpHot() {
+			goto float
+		}
+		f[p.rd&31] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFNMADDD:
+		if !hostFMA {
+			goto float
+		}
+		if a, ok = softfloat.HostFma64(f[p.rs1&31]^sign64, f[p.rs2&31], f[p.imm>>27&31]^sign64); !ok || !h.fpHot() {
+			goto float
+		}
+		f[p.rd&31] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFADDS:
+		if a, ok = hotAddS(f[p.rs1&31], f[p.rs2&31]); !ok || !h.fpHot() {
+			goto float
+		}
+		f[p.rd&31] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFSUBS:
+		if a, ok = hotAddS(f[p.rs1&31], f[p.rs2&31]^sign32); !ok || !h.fpHot() {
+			goto float
+		}
+		f[p.rd&31] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFMULS:
+		if a, ok = hotMulS(f[p.rs1&31], f[p.rs2&31]); !ok || !h.fpHot() {
+			goto float
+		}
+		f[p.rd&31] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFDIVS:
+		if a, ok = hotDivS(f[p.rs1&31], f[p.rs2&31]); !ok || !h.fpHot() {
+			goto float
+		}
+		f[p.rd&31] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFMADDS:
+		if f[p.rs1&31]&f[p.rs2&31]&f[p.imm>>27&31] < boxBits || !h.fpHot() {
+			goto float
+		}
+		if c32, ok = softfloat.HostFma32(uint32(f[p.rs1&31]), uint32(f[p.rs2&31]), uint32(f[p.imm>>27&31])); !ok {
+			goto float
+		}
+		f[p.rd&31] = box(c32)
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFSGNJD:
+		if !h.fpExact() {
+			goto float
+		}
+		f[p.rd&31] = softfloat.SignInject64(f[p.rs1&31], f[p.rs2&31])
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFSGNJND:
+		if !h.fpExact() {
+			goto float
+		}
+		f[p.rd&31] = softfloat.SignInject64(f[p.rs1&31], ^f[p.rs2&31])
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFSGNJXD:
+		if !h.fpExact() {
+			goto float
+		}
+		f[p.rd&31] = softfloat.SignInject64(f[p.rs1&31], f[p.rs1&31]^f[p.rs2&31])
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFSGNJS:
+		if !h.fpExact() || !boxed2(f[p.rs1&31], f[p.rs2&31]) {
+			goto float
+		}
+		f[p.rd&31] = box(softfloat.SignInject32(uint32(f[p.rs1&31]), uint32(f[p.rs2&31])))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFEQD:
+		if a, ok = hotEqD(f[p.rs1&31], f[p.rs2&31]); !ok || !h.fpExact() {
+			goto float
+		}
+		x[p.rd] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFLTD:
+		if a, ok = hotLtD(f[p.rs1&31], f[p.rs2&31]); !ok || !h.fpExact() {
+			goto float
+		}
+		x[p.rd] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFLED:
+		if a, ok = hotLeD(f[p.rs1&31], f[p.rs2&31]); !ok || !h.fpExact() {
+			goto float
+		}
+		x[p.rd] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFEQS:
+		if a, ok = hotEqS(f[p.rs1&31], f[p.rs2&31]); !ok || !h.fpExact() {
+			goto float
+		}
+		x[p.rd] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFLTS:
+		if a, ok = hotLtS(f[p.rs1&31], f[p.rs2&31]); !ok || !h.fpExact() {
+			goto float
+		}
+		x[p.rd] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFLES:
+		if a, ok = hotLeS(f[p.rs1&31], f[p.rs2&31]); !ok || !h.fpExact() {
+			goto float
+		}
+		x[p.rd] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFMVXD:
+		if !h.fpExact() {
+			goto float
+		}
+		x[p.rd] = f[p.rs1&31]
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFMVXW:
+		if !h.fpExact() {
+			goto float
+		}
+		x[p.rd] = uint64(int32(f[p.rs1&31]))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFMVDX:
+		if !h.fpExact() {
+			goto float
+		}
+		f[p.rd&31] = x[p.rs1]
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFMVWX:
+		if !h.fpExact() {
+			goto float
+		}
+		f[p.rd&31] = box(uint32(x[p.rs1]))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFCVTWD:
+		if a, ok = hotToW(f[p.rs1&31]); !ok || !h.fpNX() {
+			goto float
+		}
+		x[p.rd] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFCVTLD:
+		if a, ok = hotToL(f[p.rs1&31]); !ok || !h.fpNX() {
+			goto float
+		}
+		x[p.rd] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFCVTDW:
+		if !h.fpExact() || h.frm != 0 {
+			goto float
+		}
+		f[p.rd&31] = math.Float64bits(float64(int32(x[p.rs1])))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFCVTDL:
+		if !h.fpHot() {
+			goto float
+		}
+		f[p.rd&31] = math.Float64bits(float64(int64(x[p.rs1])))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFCVTSD:
+		if a, ok = hotNarrow(f[p.rs1&31]); !ok || !h.fpHot() {
+			goto float
+		}
+		f[p.rd&31] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opFCVTDS:
+		if a, ok = hotWiden(f[p.rs1&31]); !ok || !h.fpHot() {
+			goto float
+		}
+		f[p.rd&31] = a
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSystem:
+		return exitSystem, b, p, pc, n
+	case opFloat:
+		goto float
+	case opAtomic:
+		return exitAtomic, b, p, pc, n
+	case opIllegal:
+		return exitIllegal, b, p, pc, n
 	}
 
+	return exitIllegal, b, p, pc, n // not reached
+
+taken:
+	pc += uint64(p.imm)
+	nb = b.taken
+	if nb != nil {
+		goto enter
+	}
+	if b.linkTaken {
+		return exitTaken, b, p, pc, n
+	}
+	goto jump
+
+next:
+	pc += b.size
+	nb = b.next
+	if nb != nil {
+		goto enter
+	}
+	if b.linkNext {
+		return exitNext, b, p, pc, n
+	}
+
+jump:
+	j = &ctx.jc[pc>>1&jcMask]
+	if j.pc != pc {
+		return exitJump, b, p, pc, n
+	}
+	nb = j.b
+
+enter:
+	if nb.n > n {
+		return exitJump, b, p, pc, n
+	}
+	n -= nb.n
+	b = nb
+	p = b.ins
+	goto dispatch
+
 float:
-	return exitFloat, b, in, pc, n
+	return exitFloat, b, p, pc, n
 
 memory:
 	h.va = va
-	return exitMemory, b, in, pc, n
+	return exitMemory, b, p, pc, n
 }
