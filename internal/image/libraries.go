@@ -99,6 +99,9 @@ func (p pool) closure(t tree, programs []string) error {
 // relative gives the link text that leads from the link's place to target.
 func relative(link, target string) string {
 	from, to := strings.Split(path.Dir(link), "/"), strings.Split(target, "/")
+	if from[0] == "." {
+		from = nil
+	}
 	for len(from) > 0 && len(to) > 1 && from[0] == to[0] {
 		from, to = from[1:], to[1:]
 	}
