@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"os"
-	"strconv"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -79,7 +77,11 @@ func (g *gateway) configure() error {
 		ptr(tcpip.TCPMaxRTOOption(cfg.MaxRTO)), // before the smallest, which must not exceed it
 		ptr(tcpip.TCPMinRTOOption(cfg.MinRTO)),
 		ptr(tcpip.TCPMaxRetriesOption(max(8, int64(cfg.GiveUpAfter/cfg.MaxRTO)))),
-		ptr(tcpip.TCPSACKEnabled(true)),
+		// Without selective acknowledgement the stack sends everything again after a time-out, which ends a
+		// blackout within a few round trips. With it this stack mends one hole per time-out: 4 MiB under way
+		// across a blackout of 300 ms took up to 4 s more instead of 0.2 s at most (a gvisor guest that
+		// sent with it took up to 30 s). The LAN neither reorders nor loses frames otherwise.
+		ptr(tcpip.TCPSACKEnabled(false)),
 		ptr(tcpip.TCPDelayEnabled(false)), // no Nagle
 		ptr(tcpip.TCPModerateReceiveBufferOption(true)),
 		&tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 4 << 20},
@@ -92,9 +94,6 @@ func (g *gateway) configure() error {
 			return fmt.Errorf("set TCP option %T: %s", o, err)
 		}
 	}
-	if os.Getenv("X_RACK") != "" { v,_ := strconv.Atoi(os.Getenv("X_RACK")); r := tcpip.TCPRecovery(v); fmt.Println(g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &r)) }
-	if os.Getenv("X_SACK") != "" { r := tcpip.TCPSACKEnabled(false); fmt.Println(g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &r)) }
-	if x := os.Getenv("X_CC"); x != "" { r := tcpip.CongestionControlOption(x); fmt.Println(g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &r)) }
 	if err := g.stack.CreateNIC(nicID, g.link); err != nil {
 		return fmt.Errorf("create interface: %s", err)
 	}

@@ -210,6 +210,49 @@ func TestConnectionSurvivesMoveToAnotherPort(t *testing.T) {
 	}
 }
 
+// A burst lost at a failover costs a few round trips, not one time-out for every lost segment.
+func TestBulkTransferRecoversQuickly(t *testing.T) {
+	const total, blackout = 4 << 20, 300 * time.Millisecond
+	for name, serve := range map[string]func(net.Conn){
+		"to the guest":   func(c net.Conn) { n, _ := io.Copy(io.Discard, c); _, _ = c.Write(make([]byte, n>>10)); c.Close() },
+		"from the guest": func(c net.Conn) { _, _ = c.Write(make([]byte, total)); c.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, addr := startLAN(t, Config{})
+			g := joinGuest(t, addr, guestMAC, guestIP)
+			successor := g.plug(t, addr)
+			g.listen(t, 7, serve)
+			c := dialHost(t, forwardTo(t, l, 7))
+			live := make(chan time.Time, 1)
+			go func() {
+				for l.Stats().Frames < 200 {
+					time.Sleep(100 * time.Microsecond)
+				}
+				g.port.Swap(nil).Close()
+				time.Sleep(blackout)
+				g.port.Store(successor)
+				live <- time.Now()
+				successor.Send(GratuitousARP(guestMAC, guestIP))
+			}()
+			want := int64(total)
+			if name == "to the guest" {
+				want >>= 10
+				_, _ = c.Write(make([]byte, total))
+			}
+			_ = c.CloseWrite()
+			n, err := io.Copy(io.Discard, c)
+			if err != nil || n != want {
+				t.Fatalf("got %d bytes, %v; want %d", n, err, want)
+			}
+			d := time.Since(<-live)
+			t.Logf("done %s after going live; %+v", d, l.Stats())
+			if d > 3*time.Second {
+				t.Errorf("took %s more after going live", d)
+			}
+		})
+	}
+}
+
 // A frozen primary keeps its port: only the frame from the new one moves the address.
 func TestAddressMovesWhileTheOldPortStays(t *testing.T) {
 	l, addr := startLAN(t, Config{})
