@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -160,7 +161,7 @@ func (s *Store) explain(verb string, err error) error {
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
 		return fmt.Errorf("%s arbiter store %s: %w: another arbiter runs on this file; stop it, or give this one a file of its own", verb, s.path, ErrLocked)
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
+	case isErrno(err, syscall.ENOSPC), isErrno(err, syscall.EDQUOT), isErrno(err, syscall.EFBIG):
 		return fmt.Errorf("%s arbiter store %s: %w (%w): make room, then start the arbiter again", verb, s.path, ErrFull, err)
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("%s arbiter store %s: %w (%w): check the owner and mode of the file and its directory", verb, s.path, ErrReadOnly, err)
@@ -168,6 +169,11 @@ func (s *Store) explain(verb string, err error) error {
 		return fmt.Errorf("%s arbiter store %s: %w (%w): never start over with an empty file while replicas of its groups live", verb, s.path, ErrCorrupt, err)
 	}
 	return fmt.Errorf("%s arbiter store %s: %w", verb, s.path, err)
+}
+
+// isErrno also looks at the text: bbolt passes on some errors of the system as words alone.
+func isErrno(err error, e syscall.Errno) bool {
+	return errors.Is(err, e) || strings.Contains(err.Error(), e.Error())
 }
 
 // fail records that the store must not be used any more and returns the error for this and all later calls.
