@@ -2,7 +2,6 @@ package machine
 
 import (
 	"understudy/event"
-	"understudy/machine/mem"
 	"understudy/machine/riscv"
 )
 
@@ -202,6 +201,3 @@ func (m *Machine) sbiLegacy(h *riscv.Hart, ext uint64) {
 }
 
 var _ riscv.Bus = (*Machine)(nil)
-
-// pageOf is the number of the RAM page that holds addr.
-func pageOf(addr uint64) int { return int((addr - mem.Base) >> mem.PageShift) }

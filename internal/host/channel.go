@@ -27,6 +27,7 @@ type channel struct {
 	ready   sync.Cond
 	queue   []byte
 	closed  bool
+	stuck   bool // closed because the peer does not read
 	sent    atomic.Uint64 // bytes
 	arrived atomic.Uint64
 	done    sync.WaitGroup
@@ -48,6 +49,7 @@ func (c *channel) send(ms []replica.Message) {
 			c.queue = appendMessage(c.queue, &ms[i])
 		}
 		if len(c.queue) > maxQueuedBytes {
+			c.stuck = true
 			c.closeLocked()
 		}
 	}
@@ -84,6 +86,11 @@ func (c *channel) receive(each func(replica.Message) error) error {
 	for {
 		kind, body, err := readFrame(c.in, &buf)
 		if err != nil {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if c.stuck {
+				return errPeerStuck
+			}
 			return err
 		}
 		c.arrived.Add(uint64(frameHead + 1 + len(body)))
