@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -159,6 +160,7 @@ func Contend(ctx context.Context, r arbiter.Register, group, claimant string, ro
 			if cur.Number >= uint64(rounds) {
 				return nil
 			}
+			runtime.Gosched() // let others see the same record, or one claimant would win a time slice's worth
 			next := rec(cur.Number+1, claimant, fmt.Sprintf("%s/%d", claimant, n))
 			var won bool
 			for {
@@ -189,6 +191,7 @@ type Contest struct {
 	mu     sync.Mutex
 	holder map[uint64]arbiter.Record // by number: the record that somebody was shown
 	won    map[uint64]bool           // numbers that somebody was told to have won
+	lost   int                       // claims that were told so
 	faults []string
 }
 
@@ -211,6 +214,8 @@ func (c *Contest) Report(a Answer) {
 			c.faults = append(c.faults, fmt.Sprintf("number %d was won twice", n))
 		}
 		c.won[n] = true
+	} else {
+		c.lost++
 	}
 }
 
@@ -232,6 +237,9 @@ func (c *Contest) Check(t *testing.T, rounds, maxUnclaimed int) {
 	defer c.mu.Unlock()
 	for _, f := range c.faults {
 		t.Error(f)
+	}
+	if c.lost < rounds/10 {
+		t.Errorf("only %d claims were lost over %d numbers: that was no race", c.lost, rounds)
 	}
 	unclaimed := 0
 	for n := uint64(1); n <= uint64(rounds); n++ {
