@@ -366,7 +366,7 @@ func chaosExplain(t *testing.T, img []byte, schedule []chaosEvent, m *chaosMachi
 
 // TestNoDiff runs the chaos machine in several ways; UNDERSTUDY_SEEDS sets how many seeds.
 func TestNoDiff(t *testing.T) {
-	seeds := 12
+	seeds := 5
 	if s := os.Getenv("UNDERSTUDY_SEEDS"); s != "" {
 		seeds, _ = strconv.Atoi(s)
 	}
