@@ -3,7 +3,9 @@ package image
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -74,15 +76,14 @@ type machine struct {
 	redis   string // where the guest's port 6379 is
 }
 
-func boot(t *testing.T, m *Image, words string, extra ...string) *machine {
+// boot starts m with a data disk that is made when it is not there.
+func boot(t *testing.T, m *Image, disk, words string) *machine {
 	t.Helper()
 	qemu, err := exec.LookPath("qemu-system-riscv64")
 	if err != nil {
 		t.Skip("qemu-system-riscv64 is not installed")
 	}
-	dir := t.TempDir()
-	disk := filepath.Join(dir, "disk")
-	if err := m.CreateDisk(0, disk); err != nil {
+	if err := m.CreateDisk(0, disk); err != nil && !errors.Is(err, fs.ErrExist) {
 		t.Fatal(err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -91,13 +92,13 @@ func boot(t *testing.T, m *Image, words string, extra ...string) *machine {
 	}
 	port := l.Addr().(*net.TCPAddr).Port
 	l.Close()
-	args := append([]string{"-M", "virt", "-m", fmt.Sprint(m.MemBytes >> 20), "-nographic", "-no-reboot",
+	args := []string{"-M", "virt", "-m", fmt.Sprint(m.MemBytes >> 20), "-nographic", "-no-reboot",
 		"-kernel", filepath.Join(m.Dir, m.Manifest.Kernel.File), "-initrd", filepath.Join(m.Dir, m.Manifest.Initrd.File),
 		"-append", m.CommandLine(words),
 		"-global", "virtio-mmio.force-legacy=false",
 		"-netdev", fmt.Sprintf("user,id=n,net=192.168.127.0/24,host=192.168.127.1,dhcpstart=192.168.127.2,hostfwd=tcp:127.0.0.1:%d-:6379", port),
 		"-device", "virtio-net-device,netdev=n", "-drive", "file=" + disk + ",format=raw,if=none,id=d",
-		"-device", "virtio-blk-device,drive=d", "-device", "virtio-rng-device"}, extra...)
+		"-device", "virtio-blk-device,drive=d", "-device", "virtio-rng-device"}
 	q := &machine{t: t, cmd: exec.Command(qemu, args...), console: make(chan string, 1000), redis: fmt.Sprintf("127.0.0.1:%d", port)}
 	out, err := q.cmd.StdoutPipe()
 	if err != nil {
@@ -166,23 +167,44 @@ const slirp = "understudy.ip=192.168.127.2/24 understudy.gw=192.168.127.1"
 
 func TestOnlineBootRedis(t *testing.T) {
 	m := buildOnline(t, "redis")
-	q := boot(t, m, slirp+` understudy.redis="--maxmemory 64mb --maxmemory-policy noeviction"`)
+	disk := filepath.Join(t.TempDir(), "disk")
+	q := boot(t, m, disk, slirp+` understudy.redis="--maxmemory 64mb --maxmemory-policy noeviction"`)
 	t.Log(q.await("guest ready"))
-	for _, c := range [][2]string{{"PING", "+PONG"}, {"SET k v", "+OK"}, {"GET k", "$1"}} {
+	for _, c := range [][2]string{{"PING", "+PONG"}, {"SET k value", "+OK"}, {"GET k", "$5"}, {"CONFIG GET maxmemory", "*2"}} {
 		if got := q.ask(c[0]); got != c[1] {
 			t.Errorf("%s: %q, want %q", c[0], got, c[1])
 		}
 	}
-	if got := q.ask("CONFIG GET maxmemory"); got != "*2" {
-		t.Errorf("CONFIG GET: %q", got)
+	c, err := net.Dial("tcp", q.redis)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if c, err := net.Dial("tcp", q.redis); err == nil { // it answers by closing
-		fmt.Fprint(c, "SHUTDOWN NOSAVE FORCE\r\n")
-		defer c.Close()
-	}
+	defer c.Close()
+	fmt.Fprint(c, "SHUTDOWN NOSAVE\r\n") // answered by closing
 	t.Log(q.await("service ended, status 0"))
 	if err := q.cmd.Wait(); err != nil {
 		t.Errorf("qemu: %v", err)
 	}
-	t.Log("\n" + strings.Join(q.lines, "\n"))
+
+	// What was written is on the disk for the next machine.
+	q = boot(t, m, disk, slirp)
+	q.await("guest ready")
+	if got := q.ask("GET k"); got != "$5" {
+		t.Errorf("after a restart: %q", got)
+	}
+}
+
+// A service that fails can be told from one that ends: the kernel asks for a restart, with the status in its panic.
+func TestOnlineFailure(t *testing.T) {
+	m := buildOnline(t, "shell")
+	words, err := Params{Run: "exit 3", FailOnError: true, NoData: true}.Words()
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := boot(t, m, filepath.Join(t.TempDir(), "disk"), words)
+	q.await("service ended, status 3")
+	q.await("exitcode=0x00000300")
+	// The console goes on until the machine restarts, which -no-reboot makes an end
+	for range q.console {
+	}
 }
