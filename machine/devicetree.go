@@ -54,6 +54,7 @@ func (m *Machine) deviceTree(initrd uint64) ([]byte, error) {
 	b.PropStrings("riscv,isa-extensions", "i", "m", "a", "f", "d", "c", "zicntr", "zicsr", "zifencei", "sstc")
 	b.PropString("mmu-type", "riscv,sv39")
 	b.BeginNode("interrupt-controller")
+	b.PropU32("#address-cells", 0)
 	b.PropU32("#interrupt-cells", 1)
 	b.PropEmpty("interrupt-controller")
 	b.PropString("compatible", "riscv,cpu-intc")

@@ -27,7 +27,7 @@ type channel struct {
 	ready   sync.Cond
 	queue   []byte
 	closed  bool
-	stuck   bool // closed because the peer does not read
+	stuck   bool          // closed because the peer does not read
 	sent    atomic.Uint64 // bytes
 	arrived atomic.Uint64
 	done    sync.WaitGroup
