@@ -16,8 +16,8 @@ import (
 const (
 	xzMaxDictBytes  = 64 << 20 // xz -9
 	xzMaxBlockBytes = 96 << 20 // decoded at once when blocks are decoded in parallel
-	xzMaxBlocks     = 1 << 16
-	xzHeaderBytes   = 12 // stream header and stream footer alike
+	xzMaxBlocks     = 1 << 12  // each costs the decoder a dictionary
+	xzHeaderBytes   = 12       // stream header and stream footer alike
 )
 
 type xzBlock struct {
