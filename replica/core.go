@@ -126,6 +126,7 @@ type Core struct {
 	claimRec     Claim
 	claimRetryAt time.Duration
 	claimErr     error
+	finished     bool // see Finish
 	granted      bool // backup: has won its view, goes live when everything held is applied
 
 	ready Ready
@@ -280,8 +281,13 @@ func (c *Core) Halt(now time.Duration, why string) {
 	c.notice(now, "halted: %s", why)
 }
 
+// Finish tells that the machine has come to its end with the newest entry (primary: appended, backup:
+// executed). Once both have executed it there is nothing left to take over, and no silence is a reason for
+// a claim any more.
+func (c *Core) Finish() { c.finished = true }
+
 func (c *Core) suspect(now time.Duration, reason string) {
-	if c.claim != claimNone || c.granted {
+	if c.claim != claimNone || c.granted || c.finished && c.applied == c.last {
 		return
 	}
 	c.notice(now, "suspects %s: %s; claims view %d", c.cfg.Peer, reason, c.view+1)

@@ -118,6 +118,7 @@ func (l *leader) slow(slice time.Duration) {
 		share := min(9, 9*float64(over)/float64(l.r.opt.LagMax))
 		if l.slowed += time.Duration(share * float64(slice)); l.slowed >= 2*time.Millisecond {
 			time.Sleep(l.slowed)
+			l.r.stats.slowedNs.Add(uint64(l.slowed))
 			l.slowed = 0
 		}
 	}
@@ -255,6 +256,7 @@ func (r *Replica) announce() {
 func (r *Replica) sayGoodbye() {
 	r.do(func(now time.Duration) {
 		_ = r.core.Append(now, []event.Entry{{Pos: r.m.Position(), Kind: event.KindCommit}})
+		r.core.Finish()
 	})
 	patience := time.NewTimer(goodbyeTimeout)
 	defer patience.Stop()
@@ -287,18 +289,25 @@ func (r *Replica) follow() (machine.Down, error) {
 		if role != replica.Backup || r.runCtx.Err() != nil {
 			return machine.Up, nil
 		}
-		if !ok {
+		switch {
+		case ok:
+			if err := r.replay(e); err != nil {
+				r.do(func(now time.Duration) { r.core.Halt(now, err.Error()) })
+				return machine.Up, fmt.Errorf("%w: %w", ErrHalted, err)
+			}
+			if r.m.Down() != machine.Up {
+				r.do(func(time.Duration) { r.core.Finish() })
+			}
+		case r.m.Down() != machine.Up:
+			// The primary leaves when it has heard that this side executed the end.
+			select {
+			case <-r.parted:
+				return r.m.Down(), nil
+			case <-r.wake:
+			case <-r.runCtx.Done():
+			}
+		default:
 			r.pause(nil)
-			continue
-		}
-		if err := r.replay(e); err != nil {
-			r.do(func(now time.Duration) { r.core.Halt(now, err.Error()) })
-			return machine.Up, fmt.Errorf("%w: %w", ErrHalted, err)
-		}
-		if down := r.m.Down(); down != machine.Up {
-			// The acknowledgement of this last entry is what the primary waits for.
-			time.Sleep(r.opt.SuspectAfter / 2)
-			return down, nil
 		}
 	}
 }

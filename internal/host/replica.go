@@ -51,10 +51,11 @@ type Replica struct {
 	timeline Timeline
 	claims   sync.WaitGroup
 
-	wake  chan struct{} // capacity 1: something for the executor
-	role  atomic.Uint32 // replica.Role, for the executor's quick look
-	wait  atomic.Bool   // the machine must wait: log full or arbiter unreachable
-	inbox inbox
+	wake   chan struct{} // capacity 1: something for the executor
+	parted chan struct{} // closed when the log channel has ended
+	role   atomic.Uint32 // replica.Role, for the executor's quick look
+	wait   atomic.Bool   // the machine must wait: log full or arbiter unreachable
+	inbox  inbox
 
 	stats   stats
 	runCtx  context.Context
@@ -73,7 +74,7 @@ func New(ctx context.Context, opt Options) (*Replica, error) {
 	if opt.Machine.Rate == 0 {
 		opt.Machine.Rate = machine.DefaultRate
 	}
-	r := &Replica{opt: opt, log: opt.Log, start: time.Now(), wake: make(chan struct{}, 1)}
+	r := &Replica{opt: opt, log: opt.Log, start: time.Now(), wake: make(chan struct{}, 1), parted: make(chan struct{})}
 	r.out = newConsoleWriter(opt.Console)
 	r.inbox.wake = r.poke
 	if err := r.open(ctx); err != nil {
@@ -288,6 +289,7 @@ func (r *Replica) join(ch *channel) {
 			r.log.Info("log channel closed", "peer", r.opt.Peer, "reason", describeClose(err))
 		}
 		r.do(func(now time.Duration) { r.core.PeerDown(now) })
+		close(r.parted)
 	})
 }
 

@@ -13,6 +13,7 @@ type stats struct {
 	guestNs  atomic.Uint64
 	runNs    atomic.Uint64
 	idleNs   atomic.Uint64
+	slowedNs atomic.Uint64
 	entries  [16]atomic.Uint64 // by kind
 	bytes    atomic.Uint64     // of entries' data
 	peerNs   atomic.Uint64     // guest time that the backup has executed to

@@ -50,27 +50,27 @@ func (t *Timeline) note(now time.Time, c *replica.Core, r replica.Ready) {
 
 // Status is what a replica says of itself. Times are nanoseconds.
 type Status struct {
-	Name        string   `json:"name"`
-	Group       string   `json:"group"`
-	Role        string   `json:"role"` // spare, joining, backup, primary, halted
-	View        uint64   `json:"view"`
-	Solo        bool     `json:"solo"`             // primary without a backup
-	Frozen      string   `json:"frozen,omitempty"` // why the machine waits for the arbiter
-	HaltReason  string   `json:"halt_reason,omitempty"`
-	Position    uint64   `json:"position"` // instructions executed
-	GuestNs     uint64   `json:"guest_ns"` // guest time
-	RunNs       uint64   `json:"run_ns"`   // real time spent executing
-	IdleNs      uint64   `json:"idle_ns"`  // real time spent waiting with an idle guest
-	LagNs       int64    `json:"lag_ns"`   // guest time that the backup is behind (primary)
-	LastSeq     uint64   `json:"last_seq"`
-	AckedSeq    uint64   `json:"acked_seq"`
-	AppliedSeq  uint64   `json:"applied_seq"`
-	Held        int      `json:"held"`      // outputs at the gate
-	HeldNs      int64    `json:"held_ns"`   // age of the oldest of them
-	LogBytes    uint64   `json:"log_bytes"` // sent on the log channel, frames included
-	DigestAt    uint64   `json:"digest_at"` // backup: last position with an equal digest
-	DiskPending int      `json:"disk_pending"`
-	Timeline    Timeline `json:"timeline"`
+	Name       string   `json:"name"`
+	Group      string   `json:"group"`
+	Role       string   `json:"role"` // spare, joining, backup, primary, halted
+	View       uint64   `json:"view"`
+	Solo       bool     `json:"solo"`             // primary without a backup
+	Frozen     string   `json:"frozen,omitempty"` // why the machine waits for the arbiter
+	HaltReason string   `json:"halt_reason,omitempty"`
+	Position   uint64   `json:"position"`  // instructions executed
+	GuestNs    uint64   `json:"guest_ns"`  // guest time
+	RunNs      uint64   `json:"run_ns"`    // real time spent executing
+	IdleNs     uint64   `json:"idle_ns"`   // real time spent waiting with an idle guest
+	SlowedNs   uint64   `json:"slowed_ns"` // real time that the primary slept for a backup that is behind
+	LagNs      int64    `json:"lag_ns"`    // guest time that the backup is behind (primary)
+	LastSeq    uint64   `json:"last_seq"`
+	AckedSeq   uint64   `json:"acked_seq"`
+	AppliedSeq uint64   `json:"applied_seq"`
+	Held       int      `json:"held"`      // outputs at the gate
+	HeldNs     int64    `json:"held_ns"`   // age of the oldest of them
+	LogBytes   uint64   `json:"log_bytes"` // sent on the log channel, frames included
+	DigestAt   uint64   `json:"digest_at"` // backup: last position with an equal digest
+	Timeline   Timeline `json:"timeline"`
 }
 
 // Status tells how the replica is. It may be called from anywhere, also before the machine runs.
@@ -78,7 +78,7 @@ func (r *Replica) Status() Status {
 	s := Status{
 		Name: r.opt.Name, Group: r.opt.Group,
 		Position: r.stats.position.Load(), GuestNs: r.stats.guestNs.Load(),
-		RunNs: r.stats.runNs.Load(), IdleNs: r.stats.idleNs.Load(),
+		RunNs: r.stats.runNs.Load(), IdleNs: r.stats.idleNs.Load(), SlowedNs: r.stats.slowedNs.Load(),
 		DigestAt: r.stats.agreed(),
 	}
 	r.mu.Lock()
