@@ -46,6 +46,9 @@ type hint struct {
 
 func (h *hint) Unwrap() error { return h.error }
 
+// Try is what to do about the error. Errors of other packages have it too.
+func (h *hint) Try() string { return h.try }
+
 func withHint(err error, format string, args ...any) error {
 	if err == nil {
 		return nil
@@ -82,9 +85,9 @@ acknowledged output is lost and TCP connections stay open.`,
 	}
 	if msg := err.Error(); msg != "" && !(code == exitSignal && errors.Is(err, context.Canceled)) {
 		fmt.Fprintf(stderr, "Error: %s\n", msg)
-		var h *hint
-		if errors.As(err, &h) {
-			fmt.Fprintf(stderr, "Try: %s\n", h.try)
+		var h interface{ Try() string }
+		if errors.As(err, &h) && h.Try() != "" {
+			fmt.Fprintf(stderr, "Try: %s\n", h.Try())
 		}
 	}
 	if ctx.Err() != nil && code == exitOurs {

@@ -83,7 +83,7 @@ func killUnderLoad(t *testing.T, p *demo.Pair, instant float64) {
 	l := connect(t, p)
 	w := write(t, l)
 	w.more(t, 50+int(200*instant))
-	time.Sleep(time.Duration(instant * 997 * float64(time.Millisecond)) % (20 * time.Millisecond)) // the instant
+	time.Sleep(time.Duration(instant*997*float64(time.Millisecond)) % (20 * time.Millisecond)) // the instant
 	at := kill(t, p.A)
 	waitAlone(t, p.B)
 	w.more(t, 100)

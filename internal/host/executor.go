@@ -72,7 +72,9 @@ func (r *Replica) lead() (machine.Down, error) {
 	l := &leader{r: r, timer: time.NewTimer(time.Hour), digest: time.Now().Add(r.opt.DigestEvery)}
 	defer l.timer.Stop()
 	l.clock.begin(time.Now(), r.m, r.opt.Machine.WallClockNs)
-	r.announce()
+	if r.port != nil {
+		r.announce(r.port)
+	}
 	// What the machine asked for before we led is ours to provide now. Disk requests were carried out when
 	// the log produced them; their results wait at the disks.
 	for _, want := range r.m.PendingEntropy() {
@@ -242,12 +244,9 @@ func (r *Replica) provideEntropy(n int) {
 }
 
 // announce tells the LAN that the guest's address is behind this port from now on.
-func (r *Replica) announce() {
-	if r.port == nil {
-		return
-	}
+func (r *Replica) announce(port *lan.Port) {
 	for _, n := range r.opt.Machine.NICs {
-		r.port.Send(lan.Announce(n.MAC))
+		port.Send(lan.Announce(n.MAC))
 	}
 }
 

@@ -105,7 +105,13 @@ func (r *Replica) open(ctx context.Context) error {
 		if r.opt.LANAddr[0] == '/' {
 			network = "unix"
 		}
-		port, err := lan.Dial(ctx, network, r.opt.LANAddr)
+		// A LAN that was started again has forgotten where the guest is.
+		d := lan.Dialer{Log: r.log, OnUp: func(p *lan.Port) {
+			if replica.Role(r.role.Load()) == replica.Primary {
+				r.announce(p)
+			}
+		}}
+		port, err := d.Dial(ctx, network, r.opt.LANAddr)
 		if err != nil {
 			return fmt.Errorf("join the virtual LAN at %s: %w", r.opt.LANAddr, err)
 		}
