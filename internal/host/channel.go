@@ -7,6 +7,9 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"understudy/replica"
 )
@@ -18,14 +21,17 @@ const maxQueuedBytes = 256 << 20
 
 var errPeerStuck = errors.New("the peer does not read the log channel")
 
-// channel is one connection between primary and backup. Writing never blocks the caller: a goroutine
-// writes what has gathered, so that messages that come while it writes leave together.
+// channel is one connection between primary and backup. Writing never blocks the caller: what the socket
+// takes at once is written at once, without a switch to another thread; the rest waits for a goroutine that
+// writes it when there is room, together with what has gathered meanwhile.
 type channel struct {
 	conn    net.Conn
+	raw     syscall.RawConn // nil: always by the goroutine
 	in      *bufio.Reader
 	mu      sync.Mutex
 	ready   sync.Cond
 	queue   []byte
+	writing bool // the goroutine is in a write: nothing may overtake it
 	closed  bool
 	stuck   bool          // closed because the peer does not read
 	sent    atomic.Uint64 // bytes
@@ -36,6 +42,9 @@ type channel struct {
 func newChannel(conn net.Conn, in *bufio.Reader) *channel {
 	c := &channel{conn: conn, in: in}
 	c.ready.L = &c.mu
+	if sc, ok := conn.(syscall.Conn); ok {
+		c.raw, _ = sc.SyscallConn()
+	}
 	c.done.Add(1)
 	go c.write()
 	return c
@@ -45,16 +54,43 @@ func newChannel(conn net.Conn, in *bufio.Reader) *channel {
 func (c *channel) send(ms []replica.Message) {
 	c.mu.Lock()
 	if !c.closed {
+		idle := len(c.queue) == 0 && !c.writing
 		for i := range ms {
 			c.queue = appendMessage(c.queue, &ms[i])
+		}
+		if idle {
+			c.tryLocked()
 		}
 		if len(c.queue) > maxQueuedBytes {
 			c.stuck = true
 			c.closeLocked()
 		}
 	}
+	rest := len(c.queue) > 0
 	c.mu.Unlock()
-	c.ready.Signal()
+	if rest {
+		c.ready.Signal()
+	}
+}
+
+// tryLocked writes what the socket takes without waiting.
+func (c *channel) tryLocked() {
+	if c.raw == nil {
+		return
+	}
+	n := 0
+	err := c.raw.Write(func(fd uintptr) bool {
+		var err error
+		if n, err = unix.Write(int(fd), c.queue); err != nil {
+			n = 0 // full, or broken: the goroutine's write will tell
+		}
+		return true
+	})
+	if err != nil || n <= 0 {
+		return
+	}
+	c.sent.Add(uint64(n))
+	c.queue = c.queue[:copy(c.queue, c.queue[n:])]
 }
 
 func (c *channel) write() {
@@ -70,6 +106,7 @@ func (c *channel) write() {
 			return
 		}
 		out, c.queue = c.queue, out[:0]
+		c.writing = true
 		c.mu.Unlock()
 		n, err := c.conn.Write(out)
 		c.sent.Add(uint64(n))
@@ -77,6 +114,9 @@ func (c *channel) write() {
 			c.close()
 			return
 		}
+		c.mu.Lock()
+		c.writing = false
+		c.mu.Unlock()
 	}
 }
 

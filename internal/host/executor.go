@@ -5,7 +5,10 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"runtime"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"understudy/event"
 	"understudy/internal/lan"
@@ -20,8 +23,15 @@ const sliceInstructions = 50_000
 // goodbyeTimeout is how long a primary whose guest has shut down waits for its backup to see that.
 const goodbyeTimeout = 10 * time.Second
 
+// executorNice is the nice value of the executor's thread. The guest takes all the processor time it can
+// get; heartbeats, acknowledgements and frames need little, but at once, in every process of this host.
+const executorNice = 5
+
 // execute is the executor: the one goroutine that touches the machine.
 func (r *Replica) execute() (machine.Down, error) {
+	// The thread ends with the goroutine, so that nothing else inherits its nice value.
+	runtime.LockOSThread()
+	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), executorNice)
 	for {
 		if r.runCtx.Err() != nil {
 			return machine.Up, context.Cause(r.runCtx)

@@ -183,7 +183,16 @@ func (r *Replica) Run(ctx context.Context) (machine.Down, error) {
 	if r.port != nil {
 		r.workers.Go(r.hear)
 	}
-	return r.execute()
+	// In a goroutine of its own: its thread is given away.
+	var down machine.Down
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		down, err = r.execute()
+	}()
+	<-done
+	return down, err
 }
 
 // stop ends every goroutine of the replica.
