@@ -43,9 +43,10 @@ func StartPair(ctx context.Context, o PairOptions) (p *Pair, err error) {
 		return nil, err
 	}
 	p = &Pair{Group: Group{Exe: o.Exe, Dir: dir}, image: o.Image, opts: o}
+	started := p // a return of nil with an error sets p
 	defer func() {
 		if err != nil {
-			p.Close()
+			started.Close()
 		}
 	}()
 	if o.Forward == "" {
