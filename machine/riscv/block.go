@@ -9,8 +9,12 @@ import (
 )
 
 const (
-	// blockMax is the largest number of instructions in a block.
-	blockMax = 64
+	// blockMax is the largest number of instructions in a block, blockBranchMax in one that may be left
+	// before its end.
+	blockMax       = 64
+	blockBranchMax = 32
+	// blockLinks is the largest number of direct jumps in a block, conditional or not.
+	blockLinks = 4
 	// recordsMax bounds the records kept, dead ones included; at the bound all code is dropped.
 	recordsMax = 1 << 22
 	// slabRecords is how many records are allocated at a time.
@@ -22,30 +26,31 @@ const (
 )
 
 // block is a straight run of predecoded instructions within one page, or one instruction that crosses
-// into the next page. It is entered at its start only.
+// into the next page. It is entered at its start only, and left at its end or by a branch that is taken.
 type block struct {
 	// n is the number of instructions, or deadLen once the code has changed: no budget covers that, so
 	// whoever reaches a dead block through a stale pointer leaves the interpreter.
 	n     int64
 	ins   *ins // the records; the last one ends the block
 	size  uint64
-	taken *block // the block at a direct jump's target, once known
-	next  *block // the block that follows, once known
-	// linkTaken and linkNext say that taken and next may be set: the successor is in the same page, so the
-	// translation of this block serves it too.
-	linkTaken, linkNext bool
+	links [blockLinks]*block // the blocks at the targets of the direct jumps, once known
+	next  *block             // the block that follows, once known
+	// linkable has bit i set when links[i] may be set, linkNext when next may: the successor is in the same
+	// page, so the translation of this block serves it too.
+	linkable uint8
+	linkNext bool
 
 	count int64 // n of the living block
 	page  uint64
 	first uint64 // offset in the page
-	last  bool   // the last record's operation ends a run of steps
+	last  bool   // of the scratch block: the instruction ends a run of steps
 }
 
 const deadLen = math.MaxInt64
 
 func (b *block) dead() bool { return b.n == deadLen }
 
-func (b *block) kill() { b.n, b.taken, b.next = deadLen, nil, nil }
+func (b *block) kill() { b.n, b.links, b.next = deadLen, [blockLinks]*block{}, nil }
 
 // codePage holds the blocks of one physical page.
 type codePage struct {
@@ -204,9 +209,10 @@ func (h *Hart) build(pa uint64) *block {
 	code := h.ram.Bytes()[off&^pageMask:][:mem.PageBytes]
 	var recs [blockMax + 1]ins
 	b := &block{page: page, first: first}
-	at, n, count := first, 0, int64(0)
+	at, n, links, count, limit := first, 0, 0, int64(0), int64(blockMax)
+	var jumps [blockLinks]int // their records
 	ended := false
-	for count < blockMax && at < mem.PageBytes && !ended {
+	for count < limit && at < mem.PageBytes && !ended {
 		raw := uint32(binary.LittleEndian.Uint16(code[at:]))
 		size := uint64(2)
 		if raw&3 == 3 {
@@ -217,9 +223,27 @@ func (h *Hart) build(pa uint64) *block {
 		}
 		if r, ok := decodeAt(raw, size, at-first); ok {
 			r.idx = uint8(count)
-			recs[n] = r
-			n++
 			ended = r.op.ends()
+			if r.op.branches() {
+				// What follows a branch backwards is rarely executed.
+				ended = int64((*pair)(unsafe.Pointer(&r)).a) < int64(at-first) || links == blockLinks-1
+				limit = blockBranchMax
+			}
+			if n > 0 && fuse(&recs[n-1], &r) {
+				n--
+			} else {
+				recs[n] = r
+			}
+			if o := recs[n].op; o >= opADDIBEQ && o <= opJAL {
+				q := (*pair)(unsafe.Pointer(&recs[n]))
+				if uint64(int64(first)+int64(q.a)) < mem.PageBytes {
+					b.linkable |= 1 << links
+				}
+				q.off, q.len = uint8(links), uint8(count)
+				jumps[links] = n
+				links++
+			}
+			n++
 		}
 		at += size
 		count++
@@ -227,13 +251,13 @@ func (h *Hart) build(pa uint64) *block {
 	if count == 0 {
 		return nil
 	}
-	b.n, b.count, b.size, b.last = count, count, at-first, ended
-	b.linkNext = at < mem.PageBytes
-	last := recs[max(n, 1)-1]
-	if ended && (last.op >= opBEQ && last.op <= opJAL) {
-		b.linkTaken = (first + uint64(last.imm)) < mem.PageBytes
+	for i := range links {
+		q := (*pair)(unsafe.Pointer(&recs[jumps[i]]))
+		q.len = uint8(count) - 1 - q.len
 	}
-	if !ended {
+	b.n, b.count, b.size = count, count, at-first
+	b.linkNext = at < mem.PageBytes
+	if n == 0 || !recs[n-1].op.ends() {
 		recs[n] = ins{op: opEnd, off: uint8((at - first) / 2), idx: uint8(count)}
 		n++
 	}
@@ -259,8 +283,10 @@ func decodeAt(raw uint32, size, off uint64) (ins, bool) {
 	switch {
 	case r.op == opIllegal:
 		r.imm = int64(raw)
-	case r.op == opAUIPC, r.op >= opBEQ && r.op <= opJAL:
+	case r.op == opAUIPC:
 		r.imm += int64(off)
+	case r.op >= opBEQ && r.op <= opJAL:
+		r = pairOf(pair{op: r.op, rd: r.rd, rs1: r.rs1, rs2: r.rs2, a: int32(r.imm + int64(off))})
 	}
 	return r, ok
 }
@@ -300,7 +326,7 @@ func (h *Hart) buildCross(pa, pa2 uint64) *block {
 	b := &block{n: 1, count: 1, size: 4, page: page, first: pa & pageMask}
 	recs := [2]ins{r, {op: opEnd, off: 2, idx: 1}}
 	if ok {
-		b.ins, b.last = h.keep(recs[:]), r.op.ends()
+		b.ins = h.keep(recs[:])
 	} else {
 		b.ins = h.keep(recs[1:])
 	}
@@ -328,7 +354,7 @@ func (c *codeCache) single(raw uint32, size uint64) *block {
 	s := &c.scratch
 	r, ok := decodeAt(raw, size, 0)
 	s.ins = [2]ins{r, {op: opEnd, off: uint8(size / 2), idx: 1}}
-	s.block = block{n: 1, count: 1, size: size, ins: &s.ins[0], last: ok && r.op.ends()}
+	s.block = block{n: 1, count: 1, size: size, ins: &s.ins[0], last: ok && (r.op.ends() || r.op.branches())}
 	if !ok {
 		s.block.ins = &s.ins[1]
 	}

@@ -95,6 +95,12 @@ type Hart struct {
 	// the pc is probably within a block, and no new block is made there.
 	mid int
 
+	// apart says that the next instruction is to be executed by itself; see slowPair, which counts its
+	// attempts at one position.
+	apart     bool
+	pairAt    event.Position
+	pairTries int
+
 	ram  *mem.RAM
 	host unsafe.Pointer
 	bus  Bus

@@ -14,16 +14,17 @@ import (
 //
 // The function calls nothing, so that the compiler keeps its variables in registers: whatever is slow or
 // rare leaves it, and a single call left over from a function that was not inlined costs every operation.
-// Every case goes on to the next record by itself: a common place for that would have to move the
+// Every frequent case goes on to the next record by itself: a common place for that would have to move the
 // registers to where a division, say, has left them. It is one switch with one case for each operation,
 // hence its length.
 func (h *Hart) exec(b *block, p *ins, pc uint64, n int64) (exit, *block, *ins, uint64, int64) {
 	// Register fields are bytes: with 256 elements no index is out of bounds. See Hart.x.
 	x := (*[256]uint64)(unsafe.Pointer(h))
 	f := &h.f
-	ctx := h.mmu.ctx
+	tlb, jumps := unsafe.Pointer(&h.mmu.ctx.tlb), &h.mmu.ctx.jc
 	ram := h.host
 	var (
+		q   *pair
 		nb  *block
 		e   *tlbEntry
 		j   *jcEntry
@@ -186,104 +187,85 @@ dispatch:
 	case opMULHU:
 		a, _ = bits.Mul64(x[p.rs1], x[p.rs2])
 		x[p.rd] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opMULH:
 		a, _ = bits.Mul64(x[p.rs1], x[p.rs2])
 		a -= uint64(int64(x[p.rs1])>>63) & x[p.rs2]
 		a -= uint64(int64(x[p.rs2])>>63) & x[p.rs1]
 		x[p.rd] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opMULHSU:
 		a, _ = bits.Mul64(x[p.rs1], x[p.rs2])
 		a -= uint64(int64(x[p.rs1])>>63) & x[p.rs2]
 		x[p.rd] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opDIV:
 		a, c = x[p.rs1], x[p.rs2]
 		if c == 0 {
 			x[p.rd] = ^uint64(0)
-			p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-			goto dispatch
+			goto step
 		}
 		x[p.rd] = uint64(int64(a) / int64(c))
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opDIVU:
 		a, c = x[p.rs1], x[p.rs2]
 		if c == 0 {
 			x[p.rd] = ^uint64(0)
-			p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-			goto dispatch
+			goto step
 		}
 		x[p.rd] = a / c
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opREM:
 		a, c = x[p.rs1], x[p.rs2]
 		if c == 0 {
 			x[p.rd] = a
-			p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-			goto dispatch
+			goto step
 		}
 		x[p.rd] = uint64(int64(a) % int64(c))
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opREMU:
 		a, c = x[p.rs1], x[p.rs2]
 		if c == 0 {
 			x[p.rd] = a
-			p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-			goto dispatch
+			goto step
 		}
 		x[p.rd] = a % c
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opDIVW:
 		a, c = uint64(int32(x[p.rs1])), uint64(int32(x[p.rs2]))
 		if c == 0 {
 			x[p.rd] = ^uint64(0)
-			p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-			goto dispatch
+			goto step
 		}
 		x[p.rd] = uint64(int32(a) / int32(c))
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opREMW:
 		a, c = uint64(int32(x[p.rs1])), uint64(int32(x[p.rs2]))
 		if c == 0 {
 			x[p.rd] = a
-			p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-			goto dispatch
+			goto step
 		}
 		x[p.rd] = uint64(int32(a) % int32(c))
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opDIVUW:
 		a, c = uint64(uint32(x[p.rs1])), uint64(uint32(x[p.rs2]))
 		if c == 0 {
 			x[p.rd] = ^uint64(0)
-			p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-			goto dispatch
+			goto step
 		}
 		x[p.rd] = uint64(int32(uint32(a) / uint32(c)))
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opREMUW:
 		a, c = uint64(uint32(x[p.rs1])), uint64(uint32(x[p.rs2]))
 		if c == 0 {
 			x[p.rd] = uint64(int32(a))
-			p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-			goto dispatch
+			goto step
 		}
 		x[p.rd] = uint64(int32(uint32(a) % uint32(c)))
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opLB:
 		va = x[p.rs1] + uint64(p.imm)
-		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		e = (*tlbEntry)(unsafe.Add(tlb, (va>>7^va>>17)&tlbBytesMask))
 		if e.r != va&^pageMask {
 			goto memory
 		}
@@ -292,7 +274,7 @@ dispatch:
 		goto dispatch
 	case opLH:
 		va = x[p.rs1] + uint64(p.imm)
-		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		e = (*tlbEntry)(unsafe.Add(tlb, (va>>7^va>>17)&tlbBytesMask))
 		if e.r != va&^(pageMask^1) {
 			goto memory
 		}
@@ -301,7 +283,7 @@ dispatch:
 		goto dispatch
 	case opLW:
 		va = x[p.rs1] + uint64(p.imm)
-		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		e = (*tlbEntry)(unsafe.Add(tlb, (va>>7^va>>17)&tlbBytesMask))
 		if e.r != va&^(pageMask^3) {
 			goto memory
 		}
@@ -310,7 +292,7 @@ dispatch:
 		goto dispatch
 	case opLD:
 		va = x[p.rs1] + uint64(p.imm)
-		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		e = (*tlbEntry)(unsafe.Add(tlb, (va>>7^va>>17)&tlbBytesMask))
 		if e.r != va&^(pageMask^7) {
 			goto memory
 		}
@@ -319,7 +301,7 @@ dispatch:
 		goto dispatch
 	case opLBU:
 		va = x[p.rs1] + uint64(p.imm)
-		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		e = (*tlbEntry)(unsafe.Add(tlb, (va>>7^va>>17)&tlbBytesMask))
 		if e.r != va&^pageMask {
 			goto memory
 		}
@@ -328,7 +310,7 @@ dispatch:
 		goto dispatch
 	case opLHU:
 		va = x[p.rs1] + uint64(p.imm)
-		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		e = (*tlbEntry)(unsafe.Add(tlb, (va>>7^va>>17)&tlbBytesMask))
 		if e.r != va&^(pageMask^1) {
 			goto memory
 		}
@@ -337,7 +319,7 @@ dispatch:
 		goto dispatch
 	case opLWU:
 		va = x[p.rs1] + uint64(p.imm)
-		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		e = (*tlbEntry)(unsafe.Add(tlb, (va>>7^va>>17)&tlbBytesMask))
 		if e.r != va&^(pageMask^3) {
 			goto memory
 		}
@@ -346,7 +328,7 @@ dispatch:
 		goto dispatch
 	case opSB:
 		va = x[p.rs1] + uint64(p.imm)
-		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		e = (*tlbEntry)(unsafe.Add(tlb, (va>>7^va>>17)&tlbBytesMask))
 		if e.w != va&^pageMask {
 			goto memory
 		}
@@ -355,7 +337,7 @@ dispatch:
 		goto dispatch
 	case opSH:
 		va = x[p.rs1] + uint64(p.imm)
-		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		e = (*tlbEntry)(unsafe.Add(tlb, (va>>7^va>>17)&tlbBytesMask))
 		if e.w != va&^(pageMask^1) {
 			goto memory
 		}
@@ -364,7 +346,7 @@ dispatch:
 		goto dispatch
 	case opSW:
 		va = x[p.rs1] + uint64(p.imm)
-		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		e = (*tlbEntry)(unsafe.Add(tlb, (va>>7^va>>17)&tlbBytesMask))
 		if e.w != va&^(pageMask^3) {
 			goto memory
 		}
@@ -373,7 +355,7 @@ dispatch:
 		goto dispatch
 	case opSD:
 		va = x[p.rs1] + uint64(p.imm)
-		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		e = (*tlbEntry)(unsafe.Add(tlb, (va>>7^va>>17)&tlbBytesMask))
 		if e.w != va&^(pageMask^7) {
 			goto memory
 		}
@@ -382,7 +364,7 @@ dispatch:
 		goto dispatch
 	case opFLW:
 		va = x[p.rs1] + uint64(p.imm)
-		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		e = (*tlbEntry)(unsafe.Add(tlb, (va>>7^va>>17)&tlbBytesMask))
 		if e.r != va&^(pageMask^3) || h.fs != 3 {
 			goto memory
 		}
@@ -391,7 +373,7 @@ dispatch:
 		goto dispatch
 	case opFLD:
 		va = x[p.rs1] + uint64(p.imm)
-		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		e = (*tlbEntry)(unsafe.Add(tlb, (va>>7^va>>17)&tlbBytesMask))
 		if e.r != va&^(pageMask^7) || h.fs != 3 {
 			goto memory
 		}
@@ -400,7 +382,7 @@ dispatch:
 		goto dispatch
 	case opFSW:
 		va = x[p.rs1] + uint64(p.imm)
-		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		e = (*tlbEntry)(unsafe.Add(tlb, (va>>7^va>>17)&tlbBytesMask))
 		if e.w != va&^(pageMask^3) || h.fs == 0 {
 			goto memory
 		}
@@ -409,43 +391,185 @@ dispatch:
 		goto dispatch
 	case opFSD:
 		va = x[p.rs1] + uint64(p.imm)
-		e = &ctx.tlb[(va>>12^va>>22)&tlbMask]
+		e = (*tlbEntry)(unsafe.Add(tlb, (va>>7^va>>17)&tlbBytesMask))
 		if e.w != va&^(pageMask^7) || h.fs == 0 {
 			goto memory
 		}
 		*(*uint64)(unsafe.Add(ram, va+e.add)) = f[p.rs2&31]
 		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
 		goto dispatch
+	case opADDIBEQ:
+		q = (*pair)(unsafe.Pointer(p))
+		x[q.rd] += uint64(q.b)
+		if x[q.rs1] == x[q.rs2] {
+			goto taken
+		}
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
 	case opBEQ:
 		if x[p.rs1] == x[p.rs2] {
 			goto taken
 		}
-		goto next
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opADDIBNE:
+		q = (*pair)(unsafe.Pointer(p))
+		x[q.rd] += uint64(q.b)
+		if x[q.rs1] != x[q.rs2] {
+			goto taken
+		}
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
 	case opBNE:
 		if x[p.rs1] != x[p.rs2] {
 			goto taken
 		}
-		goto next
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opADDIBLT:
+		q = (*pair)(unsafe.Pointer(p))
+		x[q.rd] += uint64(q.b)
+		if int64(x[q.rs1]) < int64(x[q.rs2]) {
+			goto taken
+		}
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
 	case opBLT:
 		if int64(x[p.rs1]) < int64(x[p.rs2]) {
 			goto taken
 		}
-		goto next
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opADDIBGE:
+		q = (*pair)(unsafe.Pointer(p))
+		x[q.rd] += uint64(q.b)
+		if int64(x[q.rs1]) >= int64(x[q.rs2]) {
+			goto taken
+		}
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
 	case opBGE:
 		if int64(x[p.rs1]) >= int64(x[p.rs2]) {
 			goto taken
 		}
-		goto next
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opADDIBLTU:
+		q = (*pair)(unsafe.Pointer(p))
+		x[q.rd] += uint64(q.b)
+		if x[q.rs1] < x[q.rs2] {
+			goto taken
+		}
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
 	case opBLTU:
 		if x[p.rs1] < x[p.rs2] {
 			goto taken
 		}
-		goto next
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opADDIBGEU:
+		q = (*pair)(unsafe.Pointer(p))
+		x[q.rd] += uint64(q.b)
+		if x[q.rs1] >= x[q.rs2] {
+			goto taken
+		}
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
 	case opBGEU:
 		if x[p.rs1] >= x[p.rs2] {
 			goto taken
 		}
-		goto next
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opLDPC:
+		va = pc + uint64(p.imm)
+		e = (*tlbEntry)(unsafe.Add(tlb, (va>>7^va>>17)&tlbBytesMask))
+		if e.r != va&^(pageMask^7) {
+			goto memory
+		}
+		x[p.rd] = *(*uint64)(unsafe.Add(ram, va+e.add))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opLDLD:
+		q = (*pair)(unsafe.Pointer(p))
+		va = x[q.rs1] + uint64(q.a)
+		e = (*tlbEntry)(unsafe.Add(tlb, (va>>7^va>>17)&tlbBytesMask))
+		if e.r != va&^(pageMask^7) {
+			goto memory
+		}
+		x[q.rd] = *(*uint64)(unsafe.Add(ram, va+e.add))
+		va = x[q.c] + uint64(q.b)
+		e = (*tlbEntry)(unsafe.Add(tlb, (va>>7^va>>17)&tlbBytesMask))
+		if e.r != va&^(pageMask^7) {
+			goto memory
+		}
+		x[q.rs2] = *(*uint64)(unsafe.Add(ram, va+e.add))
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSDSD:
+		q = (*pair)(unsafe.Pointer(p))
+		va = x[q.rs1] + uint64(q.a)
+		e = (*tlbEntry)(unsafe.Add(tlb, (va>>7^va>>17)&tlbBytesMask))
+		if e.w != va&^(pageMask^7) {
+			goto memory
+		}
+		*(*uint64)(unsafe.Add(ram, va+e.add)) = x[q.rs2]
+		va = x[q.c] + uint64(q.b)
+		e = (*tlbEntry)(unsafe.Add(tlb, (va>>7^va>>17)&tlbBytesMask))
+		if e.w != va&^(pageMask^7) {
+			goto memory
+		}
+		*(*uint64)(unsafe.Add(ram, va+e.add)) = x[q.rd]
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opADDI2:
+		q = (*pair)(unsafe.Pointer(p))
+		x[q.rd] = x[q.rs1] + uint64(q.a)
+		x[q.rs2] = x[q.c] + uint64(q.b)
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSLLSRL:
+		q = (*pair)(unsafe.Pointer(p))
+		x[q.rd] = x[q.rs1] << (uint64(q.a) & 63) >> (uint64(q.b) & 63)
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opSLLADD:
+		q = (*pair)(unsafe.Pointer(p))
+		a = x[q.rs1] << (uint64(q.a) & 63)
+		x[q.rd] = a
+		x[q.rs2] = a + x[q.c]
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opADDIWBNE:
+		q = (*pair)(unsafe.Pointer(p))
+		x[q.rd] = uint64(int32(x[q.rd]) + int32(q.b))
+		if x[q.rs1] != x[q.rs2] {
+			goto taken
+		}
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opADDBNE:
+		q = (*pair)(unsafe.Pointer(p))
+		x[q.rd] += x[q.c]
+		if x[q.rs1] != x[q.rs2] {
+			goto taken
+		}
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opADDBLTU:
+		q = (*pair)(unsafe.Pointer(p))
+		x[q.rd] += x[q.c]
+		if x[q.rs1] < x[q.rs2] {
+			goto taken
+		}
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opTAIL:
+		q = (*pair)(unsafe.Pointer(p))
+		x[q.rd] = pc + uint64(q.a)
+		pc = (x[q.rd] + uint64(q.b)) &^ 1
+		goto jump
 	case opJ:
 		goto taken
 	case opJAL:
@@ -466,36 +590,31 @@ dispatch:
 			goto float
 		}
 		f[p.rd&31] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFSUBD:
 		if a, ok = softfloat.HostAdd64(f[p.rs1&31], f[p.rs2&31]^sign64); !ok || !h.fpHot() {
 			goto float
 		}
 		f[p.rd&31] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFMULD:
 		if a, ok = softfloat.HostMul64(f[p.rs1&31], f[p.rs2&31]); !ok || !h.fpHot() {
 			goto float
 		}
 		f[p.rd&31] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFDIVD:
 		if a, ok = softfloat.HostDiv64(f[p.rs1&31], f[p.rs2&31]); !ok || !h.fpHot() {
 			goto float
 		}
 		f[p.rd&31] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFSQRTD:
 		if a, ok = softfloat.HostSqrt64(f[p.rs1&31]); !ok || !h.fpHot() {
 			goto float
 		}
 		f[p.rd&31] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFMADDD:
 		if !hostFMA {
 			goto float
@@ -504,8 +623,7 @@ dispatch:
 			goto float
 		}
 		f[p.rd&31] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFMSUBD:
 		if !hostFMA {
 			goto float
@@ -514,8 +632,7 @@ dispatch:
 			goto float
 		}
 		f[p.rd&31] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFNMSUBD:
 		if !hostFMA {
 			goto float
@@ -524,8 +641,7 @@ dispatch:
 			goto float
 		}
 		f[p.rd&31] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFNMADDD:
 		if !hostFMA {
 			goto float
@@ -534,36 +650,31 @@ dispatch:
 			goto float
 		}
 		f[p.rd&31] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFADDS:
 		if a, ok = hotAddS(f[p.rs1&31], f[p.rs2&31]); !ok || !h.fpHot() {
 			goto float
 		}
 		f[p.rd&31] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFSUBS:
 		if a, ok = hotAddS(f[p.rs1&31], f[p.rs2&31]^sign32); !ok || !h.fpHot() {
 			goto float
 		}
 		f[p.rd&31] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFMULS:
 		if a, ok = hotMulS(f[p.rs1&31], f[p.rs2&31]); !ok || !h.fpHot() {
 			goto float
 		}
 		f[p.rd&31] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFDIVS:
 		if a, ok = hotDivS(f[p.rs1&31], f[p.rs2&31]); !ok || !h.fpHot() {
 			goto float
 		}
 		f[p.rd&31] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFMADDS:
 		if f[p.rs1&31]&f[p.rs2&31]&f[p.imm>>27&31] < boxBits || !h.fpHot() {
 			goto float
@@ -572,148 +683,127 @@ dispatch:
 			goto float
 		}
 		f[p.rd&31] = box(c32)
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFSGNJD:
 		if !h.fpExact() {
 			goto float
 		}
 		f[p.rd&31] = softfloat.SignInject64(f[p.rs1&31], f[p.rs2&31])
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFSGNJND:
 		if !h.fpExact() {
 			goto float
 		}
 		f[p.rd&31] = softfloat.SignInject64(f[p.rs1&31], ^f[p.rs2&31])
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFSGNJXD:
 		if !h.fpExact() {
 			goto float
 		}
 		f[p.rd&31] = softfloat.SignInject64(f[p.rs1&31], f[p.rs1&31]^f[p.rs2&31])
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFSGNJS:
 		if !h.fpExact() || !boxed2(f[p.rs1&31], f[p.rs2&31]) {
 			goto float
 		}
 		f[p.rd&31] = box(softfloat.SignInject32(uint32(f[p.rs1&31]), uint32(f[p.rs2&31])))
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFEQD:
 		if a, ok = hotEqD(f[p.rs1&31], f[p.rs2&31]); !ok || !h.fpExact() {
 			goto float
 		}
 		x[p.rd] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFLTD:
 		if a, ok = hotLtD(f[p.rs1&31], f[p.rs2&31]); !ok || !h.fpExact() {
 			goto float
 		}
 		x[p.rd] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFLED:
 		if a, ok = hotLeD(f[p.rs1&31], f[p.rs2&31]); !ok || !h.fpExact() {
 			goto float
 		}
 		x[p.rd] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFEQS:
 		if a, ok = hotEqS(f[p.rs1&31], f[p.rs2&31]); !ok || !h.fpExact() {
 			goto float
 		}
 		x[p.rd] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFLTS:
 		if a, ok = hotLtS(f[p.rs1&31], f[p.rs2&31]); !ok || !h.fpExact() {
 			goto float
 		}
 		x[p.rd] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFLES:
 		if a, ok = hotLeS(f[p.rs1&31], f[p.rs2&31]); !ok || !h.fpExact() {
 			goto float
 		}
 		x[p.rd] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFMVXD:
 		if !h.fpExact() {
 			goto float
 		}
 		x[p.rd] = f[p.rs1&31]
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFMVXW:
 		if !h.fpExact() {
 			goto float
 		}
 		x[p.rd] = uint64(int32(f[p.rs1&31]))
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFMVDX:
 		if !h.fpExact() {
 			goto float
 		}
 		f[p.rd&31] = x[p.rs1]
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFMVWX:
 		if !h.fpExact() {
 			goto float
 		}
 		f[p.rd&31] = box(uint32(x[p.rs1]))
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFCVTWD:
 		if a, ok = hotToW(f[p.rs1&31]); !ok || !h.fpNX() {
 			goto float
 		}
 		x[p.rd] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFCVTLD:
 		if a, ok = hotToL(f[p.rs1&31]); !ok || !h.fpNX() {
 			goto float
 		}
 		x[p.rd] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFCVTDW:
 		if !h.fpExact() || h.frm != 0 {
 			goto float
 		}
 		f[p.rd&31] = math.Float64bits(float64(int32(x[p.rs1])))
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFCVTDL:
 		if !h.fpHot() {
 			goto float
 		}
 		f[p.rd&31] = math.Float64bits(float64(int64(x[p.rs1])))
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFCVTSD:
 		if a, ok = hotNarrow(f[p.rs1&31]); !ok || !h.fpHot() {
 			goto float
 		}
 		f[p.rd&31] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opFCVTDS:
 		if a, ok = hotWiden(f[p.rs1&31]); !ok || !h.fpHot() {
 			goto float
 		}
 		f[p.rd&31] = a
-		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
-		goto dispatch
+		goto step
 	case opSystem:
 		return exitSystem, b, p, pc, n
 	case opFloat:
@@ -726,13 +816,19 @@ dispatch:
 
 	return exitIllegal, b, p, pc, n // not reached
 
+step: // for operations that are not frequent, or long
+	p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+	goto dispatch
+
 taken:
-	pc += uint64(p.imm)
-	nb = b.taken
+	q = (*pair)(unsafe.Pointer(p))
+	n += int64(q.len)
+	pc += uint64(q.a)
+	nb = b.links[q.off%blockLinks]
 	if nb != nil {
 		goto enter
 	}
-	if b.linkTaken {
+	if b.linkable>>(q.off%blockLinks)&1 != 0 {
 		return exitTaken, b, p, pc, n
 	}
 	goto jump
@@ -748,7 +844,7 @@ next:
 	}
 
 jump:
-	j = &ctx.jc[pc>>1&jcMask]
+	j = &jumps[pc>>1&jcMask]
 	if j.pc != pc {
 		return exitJump, b, p, pc, n
 	}

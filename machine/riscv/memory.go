@@ -11,6 +11,10 @@ import (
 func (h *Hart) slow(in *ins, why exit) bool {
 	switch why {
 	case exitMemory:
+		if memKinds[in.op].size == 0 {
+			h.slowPair(in)
+			return false
+		}
 		return h.slowMemory(in)
 	case exitFloat:
 		h.float(uint32(in.imm), uint64(in.len))

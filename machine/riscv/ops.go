@@ -113,15 +113,35 @@ const (
 	opFCVTDS
 	opFCVTSD
 
-	// Control flow. Targets are relative to the block's pc.
+	// Two instructions in one, see fuse; fields as in pair.
+	opLDPC   // rd = memory at block's pc + imm
+	opLDLD   // rd = memory at rs1 + a; rs2 = memory at c + b
+	opSDSD   // memory at rs1 + a = rs2; memory at c + b = rd
+	opADDI2  // rd = rs1 + a; rs2 = c + b
+	opSLLSRL // rd = rs1 << a >> b
+	opSLLADD // rd = rs1 << a; rs2 = rd + c
+
+	// Conditional branches: to the block's pc + a when rs1 and rs2 compare so. In a block, what follows is
+	// executed when they do not.
+	opADDIBEQ // rd += b first
+	opADDIBNE
+	opADDIBLT
+	opADDIBGE
+	opADDIBLTU
+	opADDIBGEU
+	opADDIWBNE // rd = sext32(rd + b) first
+	opADDBNE   // rd += c first
+	opADDBLTU
 	opBEQ
 	opBNE
 	opBLT
 	opBGE
 	opBLTU
 	opBGEU
-	opJ    // pc += imm
-	opJAL  // rd = end of block, pc += imm
+	// Jumps.
+	opJ    // pc += a
+	opJAL  // rd = end of block, pc += a
+	opTAIL // rd = block's pc + a, pc = rd + b
 	opJALR // rd = end of block, pc = rs1 + imm
 	opJR   // pc = rs1 + imm
 
@@ -171,7 +191,8 @@ var memKinds = [opCount]memKind{
 	opFSD: {size: 8, store: true, float: true},
 }
 
+// branches tells whether the operation is a conditional branch that is not fused.
+func (o op) branches() bool { return o >= opBEQ && o <= opBGEU }
+
 // ends tells whether the operation ends a block.
-func (o op) ends() bool {
-	return o == opIllegal || o == opSystem || o >= opBEQ
-}
+func (o op) ends() bool { return o == opIllegal || o == opSystem || o >= opJ }

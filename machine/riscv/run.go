@@ -20,7 +20,7 @@ func (h *Hart) Run(until event.Position) Stop { return h.run(until, false) }
 func (h *Hart) RunSlice(until event.Position) Stop { return h.run(until, true) }
 
 func (h *Hart) run(until event.Position, slice bool) Stop {
-	h.asked = false
+	h.asked, h.apart = false, false
 	if h.idle {
 		if h.pending() == 0 {
 			return StopIdle
@@ -71,7 +71,13 @@ const (
 // enter executes from h.pc to limit at most, or until something needs a look from run. With over it may
 // run one block past limit, but not past the deadline.
 func (h *Hart) enter(limit event.Position, over bool) {
-	b := h.lookup(h.pc)
+	var b *block
+	if h.apart {
+		h.apart = false
+		b = h.step(h.pc)
+	} else {
+		b = h.lookup(h.pc)
+	}
 	if b == nil {
 		return
 	}
@@ -113,7 +119,7 @@ func (h *Hart) enter(limit event.Position, over bool) {
 		if nb == nil || h.changed {
 			return
 		}
-		h.link(b, nb, why)
+		h.link(b, nb, why, p)
 		if nb.n > n {
 			return // run decides how to go on
 		}
@@ -121,21 +127,25 @@ func (h *Hart) enter(limit event.Position, over bool) {
 	}
 }
 
-// link remembers that nb follows b, so that exec goes there by itself.
-func (h *Hart) link(b, nb *block, why exit) {
+// link remembers that nb follows b, after the record p if that is a jump, so that exec goes there by itself.
+func (h *Hart) link(b, nb *block, why exit, p *ins) {
 	switch {
 	case b.dead() || nb == &h.code.scratch.block:
 	case why == exitTaken:
-		if b.linkTaken = !nb.crosses(); b.linkTaken {
-			b.taken = nb
+		if i := p.off % blockLinks; nb.crosses() {
+			b.linkable &^= 1 << i
+		} else {
+			b.links[i] = nb
 		}
 	case why == exitNext:
 		if b.linkNext = !nb.crosses(); b.linkNext {
 			b.next = nb
 		}
 	default:
-		if b.taken != nil && b.taken.dead() {
-			b.taken = nil
+		for i, l := range b.links {
+			if l != nil && l.dead() {
+				b.links[i] = nil
+			}
 		}
 		if b.next != nil && b.next.dead() {
 			b.next = nil

@@ -1,5 +1,7 @@
 package riscv
 
+import "unsafe"
+
 // The software TLB is invisible to the guest: it holds only what a walk would find again, and whatever
 // changes a page table in RAM drops what was derived from it (see mmu.tableStore). So sfence.vma has
 // nothing to do and ASIDs do not matter.
@@ -7,8 +9,11 @@ package riscv
 const (
 	tlbEntries = 1024
 	tlbMask    = tlbEntries - 1
-	jcEntries  = 4096
-	jcMask     = jcEntries - 1
+	// tlbBytesMask masks the index in bytes, see exec.
+	tlbBytesMask  = tlbMask * tlbEntryBytes
+	tlbEntryBytes = 1 << 5
+	jcEntries     = 4096
+	jcMask        = jcEntries - 1
 
 	pageShift = 12
 	pageMask  = 1<<pageShift - 1
@@ -26,6 +31,8 @@ type tlbEntry struct {
 	r, w, x uint64
 	add     uint64 // virtual address + add = offset in RAM
 }
+
+var _ [0]struct{} = [tlbEntryBytes - unsafe.Sizeof(tlbEntry{})]struct{}{}
 
 // tlbIndex spreads arrays that lie a power of two apart. It depends on the page alone.
 func tlbIndex(va uint64) uint64 { return (va>>12 ^ va>>22) & tlbMask }
