@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/rand"
+	"debug/elf"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -64,7 +65,7 @@ func parseBytes(s string) (uint64, error) {
 		digits = digits[:len(digits)-1]
 	}
 	n, err := strconv.ParseUint(digits, 10, 64)
-	if err != nil || n == 0 || n > 1<<40 {
+	if err != nil || n == 0 || n > 1<<50>>shift {
 		return 0, fmt.Errorf("size %q: want a number with K, M or G, as 256M", s)
 	}
 	return n << shift, nil
@@ -118,6 +119,12 @@ func (m *machineFlags) config(lan bool, scratch string) (machine.Config, []host.
 		var err error
 		if cfg.Kernel, err = os.ReadFile(m.kernel); err != nil {
 			return cfg, nil, fmt.Errorf("read kernel: %w", err)
+		}
+		if !strings.HasPrefix(string(cfg.Kernel[:min(4, len(cfg.Kernel))]), elf.ELFMAG) {
+			// The machine would refuse it as well, but cannot say what it is instead.
+			if err := image.CheckKernel(cfg.Kernel, int64(len(cfg.Kernel))); err != nil {
+				return cfg, nil, fmt.Errorf("%s: %w", m.kernel, err)
+			}
 		}
 		if m.initrd != "" {
 			if cfg.Initrd, err = os.ReadFile(m.initrd); err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/pprof"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -70,6 +71,20 @@ acknowledged output is lost and TCP connections stay open.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	var profile string
+	root.PersistentFlags().StringVar(&profile, "cpuprofile", "", "write a processor profile of this process to a file (for developers)")
+	_ = root.PersistentFlags().MarkHidden("cpuprofile")
+	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if profile == "" {
+			return nil
+		}
+		f, err := os.Create(profile)
+		if err != nil {
+			return err
+		}
+		return pprof.StartCPUProfile(f)
+	}
+	defer pprof.StopCPUProfile()
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -83,15 +98,17 @@ acknowledged output is lost and TCP connections stay open.`,
 	if errors.As(err, &e) {
 		code = e.code
 	}
-	if msg := err.Error(); msg != "" && !(code == exitSignal && errors.Is(err, context.Canceled)) {
+	if ctx.Err() != nil && code == exitOurs {
+		code = exitSignal
+	}
+	// What the user asked for with Ctrl-C is not an error; what else went wrong meanwhile is.
+	asked := code == exitSignal && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx)))
+	if msg := err.Error(); msg != "" && !asked {
 		fmt.Fprintf(stderr, "Error: %s\n", msg)
 		var h interface{ Try() string }
 		if errors.As(err, &h) && h.Try() != "" {
 			fmt.Fprintf(stderr, "Try: %s\n", h.Try())
 		}
-	}
-	if ctx.Err() != nil && code == exitOurs {
-		code = exitSignal
 	}
 	return code
 }

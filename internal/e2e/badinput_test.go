@@ -75,14 +75,16 @@ func TestBadKernel(t *testing.T) {
 
 func TestBadMemory(t *testing.T) {
 	k := kernelThatSays(t, "", resetShutdown, reasonNone)
-	for _, size := range []string{"0", "1M", "33000001", "x", "128G", "-1M", "999999999999G"} {
+	for _, size := range []string{"0", "1M", "33000001", "x", "128G", "-1M", "999999999999G", "17179869185G"} {
 		refuse(t, command(t, "boot", "--kernel", k, "--memory", size), "want")
 	}
 }
 
 func TestBadDisk(t *testing.T) {
 	k := kernelThatSays(t, "", resetShutdown, reasonNone)
-	boot := func(disk string) *exec.Cmd { return command(t, "boot", "--memory", "32M", "--kernel", k, "--disk", disk) }
+	boot := func(disk string) *exec.Cmd {
+		return command(t, "boot", "--memory", "32M", "--kernel", k, "--disk", disk)
+	}
 	t.Run("missing", func(t *testing.T) { refuse(t, boot("/nonexistent/disk.raw"), "/nonexistent/disk.raw", "truncate") })
 	t.Run("odd size", func(t *testing.T) { refuse(t, boot(file(t, "disk", make([]byte, 1000))), "multiple of 512") })
 	t.Run("empty", func(t *testing.T) { refuse(t, boot(file(t, "disk", nil)), "multiple of 512") })

@@ -41,8 +41,11 @@ func openDisk(path string, readOnly bool) (*disk, error) {
 	}
 	f, err := os.OpenFile(path, flags, 0)
 	if err != nil {
-		if errors.Is(err, os.ErrPermission) && !readOnly {
+		switch {
+		case (errors.Is(err, os.ErrPermission) || errors.Is(err, unix.EROFS)) && !readOnly:
 			return nil, fmt.Errorf("open disk: %w (make it writable, or attach it read-only with %s:ro)", err, path)
+		case errors.Is(err, os.ErrNotExist):
+			return nil, fmt.Errorf("open disk: %w (an empty one: truncate --size=1G %s)", err, path)
 		}
 		return nil, fmt.Errorf("open disk: %w", err)
 	}
