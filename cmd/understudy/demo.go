@@ -1,10 +1,10 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"time"
 
@@ -49,25 +49,29 @@ Exit code 0 only if nothing was lost or done twice and the connection lived. Ctr
 			o.Pair.Forward = forward
 			o.View = c.ErrOrStderr()
 			o.Plain = asJSON || !term.IsTerminal(int(os.Stderr.Fd()))
+			show := func(rep *demo.Report) {
+				if asJSON {
+					_ = json.NewEncoder(c.OutOrStdout()).Encode(rep)
+				} else {
+					rep.Print(c.OutOrStdout())
+				}
+			}
 			if keep {
-				o.Keep = func(addr string, s host.Status) { sayKept(c.ErrOrStderr(), addr, s) }
+				o.Keep = func(rep *demo.Report, addr string, s host.Status) {
+					show(rep)
+					sayKept(c.ErrOrStderr(), addr, s)
+				}
 			}
 			rep, err := demo.Run(c.Context(), o)
-			if err != nil && rep.Error == "" {
-				rep.Error = err.Error()
-			}
-			if asJSON {
-				if err := json.NewEncoder(c.OutOrStdout()).Encode(rep); err != nil {
-					return err
-				}
-			} else if err == nil {
-				rep.Print(c.OutOrStdout())
-			}
 			if err != nil {
-				if c.Context().Err() != nil {
-					return &exitError{code: exitSignal, err: context.Canceled}
+				rep.Error = err.Error()
+				if asJSON && c.Context().Err() == nil {
+					show(rep)
 				}
 				return err
+			}
+			if !rep.Kept {
+				show(rep)
 			}
 			if !rep.OK() {
 				return &exitError{code: exitFailure, err: fmt.Errorf("the demo failed: see the report")}
@@ -88,12 +92,6 @@ Exit code 0 only if nothing was lost or done twice and the connection lived. Ctr
 }
 
 func sayKept(w io.Writer, addr string, s host.Status) {
-	host, port := "127.0.0.1", addr
-	for i := len(addr) - 1; i >= 0; i-- {
-		if addr[i] == ':' {
-			host, port = addr[:i], addr[i+1:]
-			break
-		}
-	}
+	host, port, _ := net.SplitHostPort(addr)
 	fmt.Fprintf(w, "\nhost %s keeps the machine running in view %d. Talk to it with\n\n  redis-cli -h %s -p %s\n\nCtrl-C ends it.\n", s.Name, s.View, host, port)
 }

@@ -95,15 +95,13 @@ acknowledged output is lost and TCP connections stay open.`,
 	}
 	code := exitOurs
 	var e *exitError
-	if errors.As(err, &e) {
+	switch {
+	case errors.As(err, &e):
 		code = e.code
+	case ctx.Err() != nil:
+		return exitSignal // by the user's own wish: there is nothing to explain
 	}
-	if ctx.Err() != nil && code == exitOurs {
-		code = exitSignal
-	}
-	// What the user asked for with Ctrl-C is not an error; what else went wrong meanwhile is.
-	asked := code == exitSignal && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx)))
-	if msg := err.Error(); msg != "" && !asked {
+	if msg := err.Error(); msg != "" {
 		fmt.Fprintf(stderr, "Error: %s\n", msg)
 		var h interface{ Try() string }
 		if errors.As(err, &h) && h.Try() != "" {

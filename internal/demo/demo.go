@@ -14,11 +14,13 @@ import (
 
 // Options of a demo.
 type Options struct {
-	Pair  PairOptions
-	Kill  string        // "primary" or "backup"
-	Load  time.Duration // how long the load runs before the kill, and again after it
-	Boot  time.Duration // how long the guest may take to boot
-	Keep  func(addr string, survivor host.Status)
+	Pair PairOptions
+	Kill string        // "primary" or "backup"
+	Load time.Duration // how long the load runs before the kill, and again after it
+	Boot time.Duration // how long the guest may take to boot
+	// Keep, if set, is told the result and where the machine can be reached; the survivor then runs on until
+	// the context ends.
+	Keep  func(rep *Report, addr string, survivor host.Status)
 	View  io.Writer // the live view goes here; nil: no view
 	Plain bool      // lines instead of a view that redraws itself
 }
@@ -102,7 +104,8 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	v.close()
 	if o.Keep != nil && runErr == nil {
-		o.Keep(p.Addr, s)
+		rep.Kept = true
+		o.Keep(rep, p.Addr, s)
 		<-ctx.Done()
 	}
 	return rep, nil

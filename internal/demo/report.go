@@ -38,6 +38,8 @@ type Report struct {
 	BootS float64 `json:"boot_s"`
 	// Error is what went wrong, if something did.
 	Error string `json:"error,omitempty"`
+	// Kept tells that the survivor was left running until the user ended it.
+	Kept bool `json:"-"`
 }
 
 // OK tells whether the demo showed what it is meant to show.
