@@ -15,8 +15,11 @@ const (
 	blockBranchMax = 32
 	// blockLinks is the largest number of direct jumps in a block, conditional or not.
 	blockLinks = 4
-	// recordsMax bounds the records kept, dead ones included; at the bound all code is dropped.
-	recordsMax = 1 << 22
+	// recordsMax bounds what is kept, in records, dead ones included; at the bound all code is dropped.
+	// blockRecords and pageRecords are what a block and a page of code take beside their records.
+	recordsMax   = 1 << 23
+	blockRecords = 9
+	pageRecords  = 280
 	// slabRecords is how many records are allocated at a time.
 	slabRecords = 2048
 	// codeStoresMax is how many stores to a page with code make it a page without.
@@ -174,6 +177,7 @@ func (h *Hart) codePageOf(page uint64) *codePage {
 	if p == nil {
 		p = &codePage{}
 		h.code.pages[page] = p
+		h.code.records += pageRecords
 		h.mmu.flags[page] |= mem.Code
 		h.mmu.dropWriters(page)
 	}
@@ -296,7 +300,7 @@ func decodeAt(raw uint32, size, off uint64) (ins, bool) {
 func (h *Hart) keep(recs []ins) *ins {
 	c := &h.code
 	need := len(recs) + 1
-	if c.records += need; c.records > recordsMax {
+	if c.records += need + blockRecords; c.records > recordsMax {
 		h.dropCode()
 	}
 	if len(c.slab) < need {

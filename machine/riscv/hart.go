@@ -106,10 +106,15 @@ type Hart struct {
 	bus  Bus
 	mon  Monitor
 
-	va   uint64 // operand of exitMem
+	va   uint64 // operand of exitMemory
 	mmu  mmu
 	code codeCache
+
+	_ [1024]byte // see below
 }
+
+// exec sees the hart as an array of 256 registers, of which it uses the first 64; all of it must be there.
+var _ [unsafe.Sizeof(Hart{}) - unsafe.Sizeof([256]uint64{})]struct{}
 
 // New makes a hart that executes from ram and reaches everything else through bus and mon. It installs
 // the hooks of ram. The hart starts as after Reset(0, 0, 0).
