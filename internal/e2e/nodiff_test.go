@@ -180,12 +180,15 @@ func traffic(t *testing.T, ctx context.Context, addr string) {
 	}
 }
 
-// errDiffers says that a replay is not what was recorded.
-var errDiffers = errors.New("the replay differs")
+// errDiffers says that a replay is not what was recorded; errDigest that a digest showed it.
+var (
+	errDiffers = errors.New("the replay differs")
+	errDigest  = fmt.Errorf("%w in a digest", errDiffers)
+)
 
 // replay gives the entries to a machine. cuts, if it is not nil, ends runs at random positions in between.
-// It gives the number of digests that were compared.
-func replay(m *machine.Machine, entries []event.Entry, cuts *rand.Rand) (digests int, err error) {
+// delivered is told of each entry. It gives the number of digests that were compared.
+func replay(m *machine.Machine, entries []event.Entry, cuts *rand.Rand, delivered ...func(i int)) (digests int, err error) {
 	for i, e := range entries {
 		for first := true; first || m.Position() < e.Pos; first = false {
 			to := e.Pos
@@ -203,12 +206,15 @@ func replay(m *machine.Machine, entries []event.Entry, cuts *rand.Rand) (digests
 		}
 		if e.Kind == event.KindDigest {
 			if got, want := m.Digest(), binary.LittleEndian.Uint64(e.Data); got != want {
-				return digests, fmt.Errorf("%w: digest %d, entry %d, position %d: %016x, recorded %016x", errDiffers, digests, i, e.Pos, got, want)
+				return digests, fmt.Errorf("%w: digest %d, entry %d, position %d: %016x, recorded %016x", errDigest, digests, i, e.Pos, got, want)
 			}
 			digests++
 		}
 		if err := m.Deliver(e); err != nil {
 			return digests, fmt.Errorf("%w: %w", errDiffers, err)
+		}
+		for _, f := range delivered {
+			f(i)
 		}
 	}
 	return digests, nil
@@ -259,20 +265,28 @@ func TestNoDiff(t *testing.T) {
 
 	// The middle: somewhere among the client's traffic, between two digests.
 	middle := len(rec.entries) * 2 / 3
+	damages := findDamages(rec.entries, middle)
 	var snap bytes.Buffer
 	t.Run("straight", func(t *testing.T) {
 		m, err := machine.New(rec.cfg, newRAM(t, rec.cfg.MemBytes))
 		if err != nil {
 			t.Fatal(err)
 		}
-		a, err := replay(m, rec.entries[:middle], nil)
+		note := func(i int) {
+			for _, d := range damages {
+				if d.at == i {
+					d.digest = m.Digest()
+				}
+			}
+		}
+		a, err := replay(m, rec.entries[:middle], nil, note)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := m.Snapshot(&snap); err != nil {
 			t.Fatal(err)
 		}
-		b, err := replay(m, rec.entries[middle:], nil)
+		b, err := replay(m, rec.entries[middle:], nil, func(i int) { note(middle + i) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -316,68 +330,67 @@ func TestNoDiff(t *testing.T) {
 			t.Errorf("%d digests were compared, want %d", n, digests)
 		}
 	})
-	// A digest comes right after the damaged entry, so that it is the digest that must notice, not the damaged
-	// guest's going another way.
-	for name, damage := range map[string]func(*event.Entry) bool{
-		"clock": func(e *event.Entry) bool {
-			c, err := event.ParseClock(e.Data)
-			c.Rate ^= 1
-			e.Data = event.AppendClock(nil, c)
-			return e.Kind == event.KindClock && err == nil
-		},
-		"packet": func(e *event.Entry) bool {
-			if e.Kind != event.KindNet || len(e.Data) < 1000 {
-				return false
+	for _, d := range damages {
+		t.Run("flipped bit in "+d.name, func(t *testing.T) {
+			if d.at < 0 {
+				t.Fatal("the recording has no such entry")
 			}
-			e.Data = bytes.Clone(e.Data)
-			e.Data[len(e.Data)-1] ^= 1
-			return true
-		},
-	} {
-		t.Run("flipped bit in a "+name, func(t *testing.T) {
-			second := rec.entries[middle:]
-			bad := slices.Clone(second)
-			found := false
-			for i := 1; i < len(bad) && !found; i++ {
-				if bad[i].Kind != event.KindDigest {
-					continue
-				}
-				for j := i - 1; j >= 0 && j > i-20 && !found; j-- {
-					found = damage(&bad[j])
-					if !found {
-						bad[j] = second[j]
+			// Up to the entry, the entry with a bit flipped, and the digest that was taken after the true one: it
+			// is the digest that must notice, before a damaged guest goes another way.
+			bad := append(slices.Clone(rec.entries[:d.at+1]), event.Entry{
+				Pos: rec.entries[d.at].Pos, Kind: event.KindDigest, Data: binary.LittleEndian.AppendUint64(nil, d.digest),
+			})
+			run := func() error {
+				from := 0
+				var m *machine.Machine
+				if d.at >= middle {
+					from, m = middle, restore(t)
+				} else {
+					var err error
+					if m, err = machine.New(rec.cfg, newRAM(t, rec.cfg.MemBytes)); err != nil {
+						t.Fatal(err)
 					}
 				}
+				_, err := replay(m, bad[from:], nil)
+				return err
 			}
-			if !found {
-				t.Skip("no such entry comes shortly before a digest in this recording")
+			if err := run(); err != nil {
+				t.Fatalf("without the flipped bit: %v", err)
 			}
-			n, err := replay(restore(t), bad, nil)
-			if !errors.Is(err, errDiffers) {
-				t.Fatalf("a flipped bit went unnoticed through %d digests (%v)", n, err)
+			bad[d.at].Data = bytes.Clone(bad[d.at].Data)
+			bad[d.at].Data[len(bad[d.at].Data)-1] ^= 1
+			if err := run(); !errors.Is(err, errDigest) {
+				t.Fatalf("the flipped bit in entry %d went unnoticed by the digest: %v", d.at, err)
+			} else {
+				t.Logf("caught: %v", err)
 			}
-			t.Logf("caught: %v", err)
 		})
 	}
-	t.Run("flipped bit in what was read from the disk", func(t *testing.T) {
-		bad := slices.Clone(rec.entries)
-		i := slices.IndexFunc(bad, func(e event.Entry) bool {
+}
+
+// damage is a place where a bit is flipped.
+type damage struct {
+	name   string
+	at     int    // index of the entry; -1: there is none
+	digest uint64 // of the state after the true entry
+}
+
+// findDamages picks an entry of each kind that carries data, those of the client's traffic behind the middle.
+func findDamages(entries []event.Entry, middle int) []*damage {
+	find := func(name string, from int, match func(event.Entry) bool) *damage {
+		i := slices.IndexFunc(entries[from:], match)
+		if i >= 0 {
+			i += from
+		}
+		return &damage{name: name, at: i}
+	}
+	return []*damage{
+		find("a clock entry", middle, func(e event.Entry) bool { return e.Kind == event.KindClock }),
+		find("a packet", middle, func(e event.Entry) bool { return e.Kind == event.KindNet && len(e.Data) >= 64 }),
+		find("what the disk gave", 0, func(e event.Entry) bool {
 			d, err := event.ParseDiskDone(e.Data)
 			return e.Kind == event.KindDisk && err == nil && len(d.Data) > 0
-		})
-		if i < 0 {
-			t.Fatal("nothing was read from the disk")
-		}
-		bad[i].Data = bytes.Clone(bad[i].Data)
-		bad[i].Data[len(bad[i].Data)-1] ^= 1
-		m, err := machine.New(rec.cfg, newRAM(t, rec.cfg.MemBytes))
-		if err != nil {
-			t.Fatal(err)
-		}
-		n, err := replay(m, bad, nil)
-		if !errors.Is(err, errDiffers) {
-			t.Fatalf("a flipped bit went unnoticed through %d digests (%v)", n, err)
-		}
-		t.Logf("caught: %v", err)
-	})
+		}),
+		find("random bytes", 0, func(e event.Entry) bool { return e.Kind == event.KindEntropy }),
+	}
 }
