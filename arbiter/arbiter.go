@@ -7,8 +7,9 @@
 // so the claimant asks again with the very same Record (which is harmless, see [Decide]) or stays frozen. It
 // never proceeds on an error.
 //
-// This package is the pure part: the record, its rules and a [Table] of them. The stores and the network
-// are in memstore, boltstore and httparb; arbitertest holds what every Register must pass.
+// This package is the pure part: the record, its rules and a [Table] of them. The stores are memstore,
+// boltstore (with httparb to reach it over the network), etcdstore and dirstore; package open opens the one
+// that an address names; arbitertest holds what every Register must pass.
 package arbiter
 
 import "context"
@@ -24,6 +25,11 @@ type Register interface {
 	// CompareAndSet installs next if the current record's number is next.Number-1. It returns the record
 	// that is current after the call and whether that is next, durably, as [Decide] has it.
 	CompareAndSet(ctx context.Context, group string, next Record) (current Record, won bool, err error)
+	// Watch returns the group's current record as soon as its number is greater than after. Numbers granted
+	// in quick succession may be passed over; the record returned is never older than the last grant that
+	// was answered before the call. It returns an error that wraps ErrUnreachable when ctx ends, when the
+	// store is closed and when it cannot be reached: wait a little, then watch again with the same number.
+	Watch(ctx context.Context, group string, after uint64) (Record, error)
 }
 
 // Store is a Register that can also say what it holds.

@@ -28,6 +28,7 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 
 	"understudy/arbiter"
+	"understudy/arbiter/internal/bell"
 )
 
 const formatName = "understudy-arbiter 1"
@@ -74,6 +75,7 @@ type Store struct {
 	// and the pages in memory need not be those on disk, so nothing more is answered until the store is
 	// opened anew.
 	failed atomic.Pointer[error]
+	bell   bell.Bell
 }
 
 // Open opens the store at path, making it if it does not exist (its directory must).
@@ -180,6 +182,7 @@ func isErrno(err error, e syscall.Errno) bool {
 func (s *Store) fail(verb string, err error) error {
 	err = fmt.Errorf("%w: %w", arbiter.ErrUnreachable, s.explain(verb, err))
 	s.failed.CompareAndSwap(nil, &err)
+	s.bell.RingAll()
 	return err
 }
 
@@ -251,7 +254,15 @@ func (s *Store) CompareAndSet(ctx context.Context, group string, next arbiter.Re
 	if err != nil && !errors.Is(err, errUnchanged) {
 		return arbiter.Record{}, false, s.fail("write", err)
 	}
+	if err == nil {
+		s.bell.Ring(group)
+	}
 	return cur, won, refusal
+}
+
+// Watch implements arbiter.Register.
+func (s *Store) Watch(ctx context.Context, group string, after uint64) (arbiter.Record, error) {
+	return s.bell.Watch(ctx, group, after, s.Get)
 }
 
 // All implements arbiter.Store.
@@ -287,6 +298,7 @@ func (s *Store) readAll() (map[string]arbiter.Record, error) {
 func (s *Store) Close() error {
 	err := fmt.Errorf("%w: store %s is closed", arbiter.ErrUnreachable, s.path)
 	s.failed.CompareAndSwap(nil, &err)
+	s.bell.RingAll()
 	return guard(s.db.Close)
 }
 

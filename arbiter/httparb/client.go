@@ -69,7 +69,7 @@ func NewClient(address string, o ClientOptions) (*Client, error) {
 // seconds so that a claim, which is in the path of a failover, starts with a connection that works.
 func (c *Client) Warm(ctx context.Context) error {
 	var status map[string]string
-	return c.call(ctx, http.MethodGet, "/healthz", nil, "", &status, maxReplyBytes)
+	return c.call(ctx, c.timeout, http.MethodGet, "/healthz", nil, "", &status, maxReplyBytes)
 }
 
 // Close drops idle connections. The client stays usable.
@@ -83,20 +83,46 @@ func (c *Client) Get(ctx context.Context, group string) (arbiter.Record, error) 
 	if err := arbiter.ValidGroup(group); err != nil {
 		return arbiter.Record{}, err
 	}
+	return c.record(ctx, "/v1/groups/"+group, c.timeout)
+}
+
+// record asks for one record.
+func (c *Client) record(ctx context.Context, path string, timeout time.Duration) (arbiter.Record, error) {
 	var rec arbiter.Record
-	err := c.call(ctx, http.MethodGet, "/v1/groups/"+group, nil, "", &rec, maxReplyBytes)
+	err := c.call(ctx, timeout, http.MethodGet, path, nil, "", &rec, maxReplyBytes)
 	if err == nil && rec != (arbiter.Record{}) {
 		if bad := rec.Validate(); bad != nil {
 			return arbiter.Record{}, fmt.Errorf("%w: answer makes no sense: %v", arbiter.ErrUnreachable, bad)
 		}
 	}
-	return rec, err
+	if err != nil {
+		return arbiter.Record{}, err
+	}
+	return rec, nil
+}
+
+// Watch implements arbiter.Register, by requests that the server answers when there is news.
+func (c *Client) Watch(ctx context.Context, group string, after uint64) (arbiter.Record, error) {
+	if err := arbiter.ValidGroup(group); err != nil {
+		return arbiter.Record{}, err
+	}
+	path := fmt.Sprintf("/v1/groups/%s/watch?after=%d&wait_ms=%d", group, after, defaultWait.Milliseconds())
+	for {
+		begun := time.Now()
+		rec, err := c.record(ctx, path, c.timeout+defaultWait)
+		if err != nil || rec.Number > after {
+			return rec, err
+		}
+		if time.Since(begun) < defaultWait/2 {
+			return arbiter.Record{}, fmt.Errorf("%w: the server does not wait for news", arbiter.ErrUnreachable)
+		}
+	}
 }
 
 // All asks for the current record of every group.
 func (c *Client) All(ctx context.Context) (map[string]arbiter.Record, error) {
 	var r groupsReply
-	err := c.call(ctx, http.MethodGet, "/v1/groups", nil, "", &r, arbiter.MaxGroups*(maxBodyBytes+arbiter.MaxGroupBytes))
+	err := c.call(ctx, c.timeout, http.MethodGet, "/v1/groups", nil, "", &r, arbiter.MaxGroups*(maxBodyBytes+arbiter.MaxGroupBytes))
 	return r.Groups, err
 }
 
@@ -113,7 +139,7 @@ func (c *Client) CompareAndSet(ctx context.Context, group string, next arbiter.R
 		return arbiter.Record{}, false, fmt.Errorf("%w: %v", arbiter.ErrInvalid, err)
 	}
 	var r claimReply
-	if err := c.call(ctx, http.MethodPost, "/v1/groups/"+group+"/claim", body, next.Claimant, &r, maxReplyBytes); err != nil {
+	if err := c.call(ctx, c.timeout, http.MethodPost, "/v1/groups/"+group+"/claim", body, next.Claimant, &r, maxReplyBytes); err != nil {
 		return arbiter.Record{}, false, err
 	}
 	if r.Won != (r.Current == next) {
@@ -122,9 +148,9 @@ func (c *Client) CompareAndSet(ctx context.Context, group string, next arbiter.R
 	return r.Current, r.Won, nil
 }
 
-// call makes one request and reads a JSON answer of at most maxBytes into reply.
-func (c *Client) call(ctx context.Context, method, path string, body []byte, claimant string, reply any, maxBytes int64) error {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+// call makes one request within timeout and reads a JSON answer of at most maxBytes into reply.
+func (c *Client) call(ctx context.Context, timeout time.Duration, method, path string, body []byte, claimant string, reply any, maxBytes int64) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {

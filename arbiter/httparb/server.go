@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
+	"strconv"
 	"time"
 
 	"understudy/arbiter"
@@ -23,7 +25,13 @@ type Server struct {
 	store arbiter.Store
 	log   *slog.Logger
 	mux   *http.ServeMux
+	// watches holds one token per watch under way.
+	watches chan struct{}
 }
+
+// servingKey is the key of the context of Serve in the contexts of its requests. Those do not end with it:
+// a request under way may finish.
+type servingKey struct{}
 
 // NewServer returns a server of the store's registers. Grants and store errors are logged to log; nil
 // discards them.
@@ -31,9 +39,10 @@ func NewServer(store arbiter.Store, log *slog.Logger) *Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{store: store, log: log, mux: http.NewServeMux()}
+	s := &Server{store: store, log: log, mux: http.NewServeMux(), watches: make(chan struct{}, maxWatches)}
 	s.mux.HandleFunc("GET /v1/groups", s.list)
 	s.mux.HandleFunc("GET /v1/groups/{group}", s.get)
+	s.mux.HandleFunc("GET /v1/groups/{group}/watch", s.watch)
 	s.mux.HandleFunc("POST /v1/groups/{group}/claim", s.claim)
 	s.mux.HandleFunc("GET /healthz", s.health)
 	return s
@@ -52,7 +61,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       0, // replicas keep a connection warm for the day they need it
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context {
+			return context.WithValue(context.WithoutCancel(ctx), servingKey{}, ctx)
+		},
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(l) }()
@@ -78,6 +90,60 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 func (s *Server) get(w http.ResponseWriter, r *http.Request) {
 	rec, err := s.store.Get(r.Context(), r.PathValue("group"))
 	s.reply(w, r, rec, err)
+}
+
+func (s *Server) watch(w http.ResponseWriter, r *http.Request) {
+	after, wait, err := watchParameters(r)
+	if err != nil {
+		writeJSON(w, http.StatusBadRequest, errorReply{err.Error()})
+		return
+	}
+	select {
+	case s.watches <- struct{}{}:
+		defer func() { <-s.watches }()
+	default:
+		writeJSON(w, http.StatusServiceUnavailable, errorReply{fmt.Sprintf("%d watches are under way already", maxWatches)})
+		return
+	}
+	// The server's limits are for requests that are answered at once: its read limit would end the
+	// request's context in mid-watch.
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Time{})
+	_ = control.SetWriteDeadline(time.Now().Add(wait + 10*time.Second))
+	ctx, cancel := context.WithTimeout(r.Context(), wait)
+	defer cancel()
+	if serving, ok := r.Context().Value(servingKey{}).(context.Context); ok {
+		defer context.AfterFunc(serving, cancel)()
+	}
+	rec, err := s.store.Watch(ctx, r.PathValue("group"), after)
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		rec, err = s.store.Get(r.Context(), r.PathValue("group"))
+	}
+	if err != nil && ctx.Err() != nil {
+		// The watcher hung up, or this server ends: nothing is wrong with the store.
+		writeJSON(w, http.StatusServiceUnavailable, errorReply{"the watch ended: " + err.Error()})
+		return
+	}
+	s.reply(w, r, rec, err)
+}
+
+// watchParameters reads after and wait_ms.
+func watchParameters(r *http.Request) (after uint64, wait time.Duration, err error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return 0, 0, fmt.Errorf("read parameters: %w", err)
+	}
+	if after, err = strconv.ParseUint(query.Get("after"), 10, 64); err != nil {
+		return 0, 0, fmt.Errorf("read parameter after: %w", err)
+	}
+	if !query.Has("wait_ms") {
+		return after, defaultWait, nil
+	}
+	ms, err := strconv.ParseUint(query.Get("wait_ms"), 10, 32)
+	if err != nil {
+		return 0, 0, fmt.Errorf("read parameter wait_ms: %w", err)
+	}
+	return after, min(maxWait, time.Duration(ms)*time.Millisecond), nil
 }
 
 func (s *Server) health(w http.ResponseWriter, r *http.Request) {

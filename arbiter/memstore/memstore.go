@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"understudy/arbiter"
+	"understudy/arbiter/internal/bell"
 )
 
 // Store is an arbiter.Store in memory. Make one with New.
@@ -16,6 +17,7 @@ type Store struct {
 	mu     sync.Mutex
 	table  arbiter.Table
 	closed bool
+	bell   bell.Bell
 }
 
 // New returns an empty store.
@@ -48,7 +50,16 @@ func (s *Store) CompareAndSet(ctx context.Context, group string, next arbiter.Re
 	if err := s.readyLocked(ctx); err != nil {
 		return arbiter.Record{}, false, err
 	}
-	return s.table.CompareAndSet(group, next)
+	current, won, err := s.table.CompareAndSet(group, next)
+	if won {
+		s.bell.Ring(group)
+	}
+	return current, won, err
+}
+
+// Watch implements arbiter.Register.
+func (s *Store) Watch(ctx context.Context, group string, after uint64) (arbiter.Record, error) {
+	return s.bell.Watch(ctx, group, after, s.Get)
 }
 
 // All implements arbiter.Store.
@@ -66,5 +77,6 @@ func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
+	s.bell.RingAll()
 	return nil
 }
