@@ -96,9 +96,6 @@ func decode(raw uint32) (r ins, ok bool) {
 		}
 	case 0x1b: // JAL
 		r.op = opJAL
-		if rd == 0 {
-			r.op = opJ
-		}
 		r.imm = int64(int32(raw)>>31<<20) | int64(raw>>12&0xff<<12|raw>>20&1<<11|raw>>21&0x3ff<<1)
 	case 0x1c: // SYSTEM
 		r.op = opSystem

@@ -69,8 +69,8 @@ func fuse(p *ins, r *ins) bool {
 	case p.op == opSD && r.op == opSD:
 		*p = pairOf(pair{op: opSDSD, rd: r.rs2, rs1: p.rs1, rs2: p.rs2, off: p.off, idx: p.idx, a: int32(p.imm), b: int16(r.imm), c: r.rs1})
 		return true
-	case r.op.branches():
-		return fuseBranch(p, r)
+	case r.op >= opBEQ:
+		return fuseJump(p, r)
 	}
 	rs1, imm, ok := moves(p)
 	rs3, imm2, ok2 := moves(r)
@@ -113,31 +113,29 @@ func fuseAddress(p, r *ins) bool {
 	return true
 }
 
-// fuseBranch fuses an addition to a register with a conditional branch.
-func fuseBranch(p, r *ins) bool {
-	if p.rd != p.rs1 {
+// fuseJump fuses an operation on a register with the conditional or direct jump r, or with a return.
+func fuseJump(p, r *ins) bool {
+	f := *(*pair)(unsafe.Pointer(r))
+	f.off, f.idx = p.off, p.idx
+	rs, imm, moves := moves(p)
+	switch {
+	case r.op == opJR && moves:
+		*p = pairOf(pair{op: opADDIJR, rd: p.rd, rs1: rs, rs2: r.rs1, off: p.off, idx: p.idx, a: int32(imm), b: int16(r.imm)})
+		return true
+	case r.op == opJAL && moves:
+		f.op, f.rs2, f.c, f.b = opADDIJAL, p.rd, rs, int16(imm)
+	case !r.op.branches():
 		return false
-	}
-	q := (*pair)(unsafe.Pointer(r))
-	f := *q
-	f.rd, f.idx = p.rd, p.idx
-	switch p.op {
-	case opADDI:
-		f.op, f.b = opADDIBEQ+r.op-opBEQ, int16(p.imm)
-	case opADDIW:
-		if r.op != opBNE {
-			return false
-		}
-		f.op, f.b = opADDIWBNE, int16(p.imm)
-	case opADD:
-		switch f.c = p.rs2; r.op {
-		case opBNE:
-			f.op = opADDBNE
-		case opBLTU:
-			f.op = opADDBLTU
-		default:
-			return false
-		}
+	case moves:
+		f.op, f.rd, f.c, f.b = opADDIBEQ+r.op-opBEQ, p.rd, rs, int16(imm)
+	case p.op == opANDI && r.op <= opBNE:
+		f.op, f.rd, f.c, f.b = opANDIBEQ+r.op-opBEQ, p.rd, p.rs1, int16(p.imm)
+	case p.op == opADDIW && r.op == opBNE && p.rd == p.rs1:
+		f.op, f.rd, f.b = opADDIWBNE, p.rd, int16(p.imm)
+	case p.op == opADD && r.op == opBNE && p.rd == p.rs1:
+		f.op, f.rd, f.c = opADDBNE, p.rd, p.rs2
+	case p.op == opADD && r.op == opBLTU && p.rd == p.rs1:
+		f.op, f.rd, f.c = opADDBLTU, p.rd, p.rs2
 	default:
 		return false
 	}

@@ -400,7 +400,7 @@ dispatch:
 		goto dispatch
 	case opADDIBEQ:
 		q = (*pair)(unsafe.Pointer(p))
-		x[q.rd] += uint64(q.b)
+		x[q.rd] = x[q.c] + uint64(q.b)
 		if x[q.rs1] == x[q.rs2] {
 			goto taken
 		}
@@ -414,7 +414,7 @@ dispatch:
 		goto dispatch
 	case opADDIBNE:
 		q = (*pair)(unsafe.Pointer(p))
-		x[q.rd] += uint64(q.b)
+		x[q.rd] = x[q.c] + uint64(q.b)
 		if x[q.rs1] != x[q.rs2] {
 			goto taken
 		}
@@ -428,7 +428,7 @@ dispatch:
 		goto dispatch
 	case opADDIBLT:
 		q = (*pair)(unsafe.Pointer(p))
-		x[q.rd] += uint64(q.b)
+		x[q.rd] = x[q.c] + uint64(q.b)
 		if int64(x[q.rs1]) < int64(x[q.rs2]) {
 			goto taken
 		}
@@ -442,7 +442,7 @@ dispatch:
 		goto dispatch
 	case opADDIBGE:
 		q = (*pair)(unsafe.Pointer(p))
-		x[q.rd] += uint64(q.b)
+		x[q.rd] = x[q.c] + uint64(q.b)
 		if int64(x[q.rs1]) >= int64(x[q.rs2]) {
 			goto taken
 		}
@@ -456,7 +456,7 @@ dispatch:
 		goto dispatch
 	case opADDIBLTU:
 		q = (*pair)(unsafe.Pointer(p))
-		x[q.rd] += uint64(q.b)
+		x[q.rd] = x[q.c] + uint64(q.b)
 		if x[q.rs1] < x[q.rs2] {
 			goto taken
 		}
@@ -470,7 +470,7 @@ dispatch:
 		goto dispatch
 	case opADDIBGEU:
 		q = (*pair)(unsafe.Pointer(p))
-		x[q.rd] += uint64(q.b)
+		x[q.rd] = x[q.c] + uint64(q.b)
 		if x[q.rs1] >= x[q.rs2] {
 			goto taken
 		}
@@ -570,8 +570,32 @@ dispatch:
 		x[q.rd] = pc + uint64(q.a)
 		pc = (x[q.rd] + uint64(q.b)) &^ 1
 		goto jump
-	case opJ:
+	case opANDIBEQ:
+		q = (*pair)(unsafe.Pointer(p))
+		x[q.rd] = x[q.c] & uint64(q.b)
+		if x[q.rs1] == x[q.rs2] {
+			goto taken
+		}
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opANDIBNE:
+		q = (*pair)(unsafe.Pointer(p))
+		x[q.rd] = x[q.c] & uint64(q.b)
+		if x[q.rs1] != x[q.rs2] {
+			goto taken
+		}
+		p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+		goto dispatch
+	case opADDIJAL:
+		q = (*pair)(unsafe.Pointer(p))
+		x[q.rs2] = x[q.c] + uint64(q.b)
+		x[q.rd] = pc + b.size
 		goto taken
+	case opADDIJR:
+		q = (*pair)(unsafe.Pointer(p))
+		x[q.rd] = x[q.rs1] + uint64(q.a)
+		pc = (x[q.rs2] + uint64(q.b)) &^ 1
+		goto jump
 	case opJAL:
 		x[p.rd] = pc + b.size
 		goto taken

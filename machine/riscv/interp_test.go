@@ -4,6 +4,7 @@ import (
 	"os/exec"
 	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -31,5 +32,20 @@ func TestExecCallsNothing(t *testing.T) {
 		if !strings.Contains(l, "runtime.panicdivide") {
 			t.Error(l)
 		}
+	}
+	if runtime.GOARCH != "amd64" {
+		return
+	}
+	// The switch: load the operation, compare, load the table's address, jump. When the jump begins a new
+	// line of the cache, Zen 3 predicts half as well.
+	m := regexp.MustCompile(`0x([0-9a-f]+) \d+ \S+\tMOVWLZX\t\(CX\), R9\n(?:.*\n){1,9}?\t0x([0-9a-f]+) .*\tJMP\t\(R\d+\)\(R9\*8\)`).FindStringSubmatch(text)
+	if m == nil {
+		t.Fatal("the switch was not found: look whether variables still are in registers")
+	}
+	from, _ := strconv.ParseUint(m[1], 16, 64)
+	to, _ := strconv.ParseUint(m[2], 16, 64)
+	if from/32 != (to+3)/32 {
+		t.Errorf("the switch lies from %#x to %#x of exec, over a boundary of 32 bytes: with more than 128 operations "+
+			"the comparison is longer; or move something else", from, to+3)
 	}
 }

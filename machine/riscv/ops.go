@@ -123,7 +123,7 @@ const (
 
 	// Conditional branches: to the block's pc + a when rs1 and rs2 compare so. In a block, what follows is
 	// executed when they do not.
-	opADDIBEQ // rd += b first
+	opADDIBEQ // rd = c + b first
 	opADDIBNE
 	opADDIBLT
 	opADDIBGE
@@ -132,6 +132,8 @@ const (
 	opADDIWBNE // rd = sext32(rd + b) first
 	opADDBNE   // rd += c first
 	opADDBLTU
+	opANDIBEQ // rd = c & b first
+	opANDIBNE
 	opBEQ
 	opBNE
 	opBLT
@@ -139,11 +141,12 @@ const (
 	opBLTU
 	opBGEU
 	// Jumps.
-	opJ    // pc += a
-	opJAL  // rd = end of block, pc += a
-	opTAIL // rd = block's pc + a, pc = rd + b
-	opJALR // rd = end of block, pc = rs1 + imm
-	opJR   // pc = rs1 + imm
+	opADDIJAL // rs2 = c + b first
+	opJAL     // rd = end of block, pc += a
+	opTAIL    // rd = block's pc + a, pc = rd + b
+	opJALR    // rd = end of block, pc = rs1 + imm
+	opJR      // pc = rs1 + imm
+	opADDIJR  // rd = rs1 + a, pc = rs2 + b
 
 	opCount // number of operations
 )
@@ -195,4 +198,4 @@ var memKinds = [opCount]memKind{
 func (o op) branches() bool { return o >= opBEQ && o <= opBGEU }
 
 // ends tells whether the operation ends a block.
-func (o op) ends() bool { return o == opIllegal || o == opSystem || o >= opJ }
+func (o op) ends() bool { return o == opIllegal || o == opSystem || o >= opADDIJAL }
