@@ -187,82 +187,82 @@ dispatch:
 	case opMULHU:
 		a, _ = bits.Mul64(x[p.rs1], x[p.rs2])
 		x[p.rd] = a
-		goto step
+		goto divided
 	case opMULH:
 		a, _ = bits.Mul64(x[p.rs1], x[p.rs2])
 		a -= uint64(int64(x[p.rs1])>>63) & x[p.rs2]
 		a -= uint64(int64(x[p.rs2])>>63) & x[p.rs1]
 		x[p.rd] = a
-		goto step
+		goto divided
 	case opMULHSU:
 		a, _ = bits.Mul64(x[p.rs1], x[p.rs2])
 		a -= uint64(int64(x[p.rs1])>>63) & x[p.rs2]
 		x[p.rd] = a
-		goto step
+		goto divided
 	case opDIV:
 		a, c = x[p.rs1], x[p.rs2]
 		if c == 0 {
 			x[p.rd] = ^uint64(0)
-			goto step
+			goto divided
 		}
 		x[p.rd] = uint64(int64(a) / int64(c))
-		goto step
+		goto divided
 	case opDIVU:
 		a, c = x[p.rs1], x[p.rs2]
 		if c == 0 {
 			x[p.rd] = ^uint64(0)
-			goto step
+			goto divided
 		}
 		x[p.rd] = a / c
-		goto step
+		goto divided
 	case opREM:
 		a, c = x[p.rs1], x[p.rs2]
 		if c == 0 {
 			x[p.rd] = a
-			goto step
+			goto divided
 		}
 		x[p.rd] = uint64(int64(a) % int64(c))
-		goto step
+		goto divided
 	case opREMU:
 		a, c = x[p.rs1], x[p.rs2]
 		if c == 0 {
 			x[p.rd] = a
-			goto step
+			goto divided
 		}
 		x[p.rd] = a % c
-		goto step
+		goto divided
 	case opDIVW:
 		a, c = uint64(int32(x[p.rs1])), uint64(int32(x[p.rs2]))
 		if c == 0 {
 			x[p.rd] = ^uint64(0)
-			goto step
+			goto divided
 		}
 		x[p.rd] = uint64(int32(a) / int32(c))
-		goto step
+		goto divided
 	case opREMW:
 		a, c = uint64(int32(x[p.rs1])), uint64(int32(x[p.rs2]))
 		if c == 0 {
 			x[p.rd] = a
-			goto step
+			goto divided
 		}
 		x[p.rd] = uint64(int32(a) % int32(c))
-		goto step
+		goto divided
 	case opDIVUW:
 		a, c = uint64(uint32(x[p.rs1])), uint64(uint32(x[p.rs2]))
 		if c == 0 {
 			x[p.rd] = ^uint64(0)
-			goto step
+			goto divided
 		}
 		x[p.rd] = uint64(int32(uint32(a) / uint32(c)))
-		goto step
+		goto divided
 	case opREMUW:
 		a, c = uint64(uint32(x[p.rs1])), uint64(uint32(x[p.rs2]))
 		if c == 0 {
 			x[p.rd] = uint64(int32(a))
-			goto step
+			goto divided
 		}
 		x[p.rd] = uint64(int32(uint32(a) % uint32(c)))
-		goto step
+		goto divided
 	case opLB:
 		va = x[p.rs1] + uint64(p.imm)
 		e = (*tlbEntry)(unsafe.Add(tlb, (va>>7^va>>17)&tlbBytesMask))
@@ -840,7 +840,11 @@ dispatch:
 
 	return exitIllegal, b, p, pc, n // not reached
 
-step: // for operations that are not frequent, or long
+divided: // for operations that need certain registers of the host; see above
+	p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
+	goto dispatch
+
+step: // for other operations that are not frequent: it keeps the function small enough to inline into
 	p = (*ins)(unsafe.Add(unsafe.Pointer(p), insBytes))
 	goto dispatch
 
