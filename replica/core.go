@@ -100,7 +100,8 @@ type Core struct {
 	sent     event.Seq // primary: newest entry sent
 	acked    event.Seq // primary: newest entry that the backup holds
 	applied  event.Seq // backup: newest entry executed here. primary: newest executed by the backup
-	released event.Seq // outputs that need at most this entry have left
+	released event.Seq // outputs that need at most this entry may leave, or have left
+	gone     event.Seq // those that need at most this one were handed out by an earlier Ready: they have left
 	window   []event.Entry
 	// window holds the entries after `acked` (primary) or after `applied` (backup), oldest first.
 	windowBytes    int
@@ -184,6 +185,7 @@ func (c *Core) Full() bool {
 func (c *Core) Ready() Ready {
 	r := c.ready
 	c.ready = Ready{}
+	c.gone = c.released
 	if c.claim == claimAsk {
 		rec := c.claimRec
 		r.Claim = &rec

@@ -406,6 +406,34 @@ func TestStoppedPrimaryReleasesNothing(t *testing.T) {
 	}
 }
 
+// TestBackupHearsOfOutputsThatHaveLeft: what a message says has left must not be what leaves with that message,
+// or it is lost if the primary is killed after sending the one and before releasing the other.
+func TestBackupHearsOfOutputsThatHaveLeft(t *testing.T) {
+	c := NewPrimary(testConfig("a", "b"))
+	c.PeerUp(0)
+	rec := *c.Ready().Claim
+	c.Claimed(0, rec, true, nil)
+	c.Hold(ms, []any{"first"})
+	_ = c.Append(ms, []event.Entry{{Kind: event.KindCommit}})
+	c.Ready()
+	c.Hold(2*ms, []any{"second"})
+	_ = c.Append(2*ms, []event.Entry{{Kind: event.KindCommit}})
+	c.Ready()
+	// The acknowledgement of one of two entries releases an output and has the other entry sent again.
+	c.Step(3*ms, Message{Type: MsgAck, View: 1, Echo: 2 * ms, Held: 1, Gap: true})
+	r := c.Ready()
+	if len(r.Release) != 1 || len(r.Messages) != 1 {
+		t.Fatalf("%+v", r)
+	}
+	if r.Messages[0].Released != 0 {
+		t.Errorf("tells that outputs up to entry %d have left before they have", r.Messages[0].Released)
+	}
+	c.Tick(40 * ms)
+	if r = c.Ready(); len(r.Messages) != 1 || r.Messages[0].Released != 1 {
+		t.Errorf("the next message: %+v", r.Messages)
+	}
+}
+
 func TestFullLogMakesTheMachineWait(t *testing.T) {
 	c := NewPrimary(testConfig("a", "b"))
 	c.PeerUp(0)

@@ -55,6 +55,8 @@ func (c *Core) flush(now time.Duration) {
 	}
 }
 
+// sendAppend tells the backup only of outputs that left before: were it told of those that leave together with
+// the message, and this side were killed between the two, nobody would ever release them.
 func (c *Core) sendAppend(now time.Duration, batch []event.Entry) {
 	if !c.peerUp {
 		return
@@ -64,7 +66,7 @@ func (c *Core) sendAppend(now time.Duration, batch []event.Entry) {
 	}
 	c.lastSent = now
 	c.ready.Messages = append(c.ready.Messages, Message{
-		Type: MsgAppend, View: c.view, Sent: now, Entries: batch, Released: c.released,
+		Type: MsgAppend, View: c.view, Sent: now, Entries: batch, Released: c.gone,
 	})
 }
 
