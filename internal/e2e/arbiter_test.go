@@ -38,9 +38,9 @@ func TestArbiterDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := kill(t, p.A)
-	s := waitStatus(t, p.B, "frozen", func(s host.Status) bool { return s.Frozen != "" })
-	if s.Role != "backup" || s.View != 1 {
-		t.Errorf("without an arbiter the survivor is %s of view %d, want backup of view 1", s.Role, s.View)
+	s := waitStatus(t, p.B, "frozen", func(s host.Status) bool { return s.Frozen != "" || s.View != 1 })
+	if s.Frozen == "" || s.Role != "backup" || s.View != 1 {
+		t.Errorf("without an arbiter the survivor is %s of view %d, frozen %q; want a frozen backup of view 1", s.Role, s.View, s.Frozen)
 	}
 	t.Logf("frozen: %s", s.Frozen)
 	acks := w.Acks()
