@@ -1,0 +1,413 @@
+package sim
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"understudy/arbiter"
+	"understudy/event"
+	"understudy/replica"
+)
+
+// clock is a process's monotonic clock: rate thousandths of the world's speed, since a moment.
+type clock struct {
+	base, since time.Duration
+	rate        int
+}
+
+func (c *clock) at(now time.Duration) time.Duration {
+	return c.base + (now-c.since)*time.Duration(c.rate)/1000
+}
+
+// process is one life of a replica: what internal/host is to the core, without threads.
+type process struct {
+	w           *World
+	slot        int    // which of the group's members it is
+	life        int    // from 1
+	name        string // the member's name, the same in every life
+	title       string // name, and which life if not the first
+	incarnation string
+	core        *replica.Core
+	m           *machine
+	disk        disk
+	clock       clock
+	link        *link
+	inbox       []event.Entry
+	role        replica.Role
+	entries     []event.Entry // scratch of one stop
+	outs        []any         // backup: produced while an entry waits for the disk
+
+	dead      bool
+	fuse      int // steps of the shell until it is killed, 0: none. See step
+	powerOff  bool
+	stopped   bool
+	resumeAt  time.Duration
+	suspended bool          // stopped with its clock
+	waiting   []happening   // what happened to it while it was stopped
+	sluggish  time.Duration // executes slowly until
+
+	held      event.Seq // newest entry that it ever held
+	follows   replica.ViewNumber
+	brokenAt  time.Duration // when PeerDown was told; 0: never
+	firstSolo bool
+	askedView uint64
+	saw       event.Seq // newest entry that arrived, for a mutation
+	early     bool      // claimed its view because the channel broke, not because of silence
+}
+
+func (w *World) newProcess(slot int, life int, primary bool) *process {
+	p := &process{w: w, slot: slot, life: life, name: memberNames[slot], m: newMachine(len(w.clients))}
+	p.title = p.name
+	if life > 1 {
+		p.title = fmt.Sprintf("%s' (life %d)", p.name, life)
+	}
+	p.incarnation = fmt.Sprintf("%s-%d-%x", p.name, life, w.rng.next()&0xffff)
+	if former := w.members[slot]; former != nil && w.mutation.reuseIncarnation {
+		p.incarnation = former.incarnation
+	}
+	p.clock = clock{base: w.rng.between(0, time.Hour), since: w.now, rate: w.s.rates[slot]}
+	cfg := w.s.config
+	cfg.ID, cfg.Peer, cfg.Incarnation = p.name, memberNames[1-slot], p.incarnation
+	if primary {
+		p.core = replica.NewPrimary(cfg)
+	} else {
+		p.core = replica.NewBackup(cfg)
+	}
+	p.role = p.core.Role()
+	w.members[slot] = p
+	w.everyone = append(w.everyone, p)
+	w.plan(w.rng.between(0, tickEvery), p, p.tick)
+	w.plan(w.rng.between(0, w.s.pace), p, p.execute)
+	return p
+}
+
+// hear takes a frame from the network of the clients.
+func (p *process) hear(data []byte) {
+	if p.role == replica.Primary {
+		p.inbox = append(p.inbox, event.Entry{Kind: event.KindNet, Data: data})
+	}
+}
+
+func (p *process) alive() bool { return !p.dead }
+
+// step is a moment between two things that the shell does: the process may be killed there.
+func (p *process) step() bool {
+	if p.fuse > 0 {
+		if p.fuse--; p.fuse == 0 {
+			p.kill(p.powerOff)
+		}
+	}
+	return !p.dead
+}
+
+// do steps the core with f and carries out what it asks for.
+func (p *process) do(f func(now time.Duration)) {
+	if !p.step() {
+		return
+	}
+	w := p.w
+	f(p.clock.at(w.now))
+	r := p.core.Ready()
+	w.mutation.ready(p, &r)
+	p.held = max(p.held, p.core.Last())
+	for _, n := range r.Notices {
+		w.tell(p, "%s", n.Text)
+	}
+	role := p.core.Role()
+	if role != p.role {
+		was := p.role
+		p.role = role
+		switch {
+		case role == replica.Backup:
+			p.follows = p.core.View()
+		case role == replica.Primary && was == replica.Backup:
+			w.watch.live(p)
+		case role == replica.Halted:
+			p.inbox = nil
+		}
+	}
+	if p.core.Solo() && !p.firstSolo {
+		p.firstSolo = true
+		w.watch.solo(p)
+	}
+	for i := range r.Messages {
+		if !p.step() {
+			return
+		}
+		p.send(r.Messages[i])
+	}
+	for _, o := range r.Release {
+		if !p.step() {
+			return
+		}
+		p.release(o.(said))
+	}
+	if r.Claim != nil && p.step() {
+		w.claim(p, *r.Claim)
+	}
+	if role == replica.Halted && p.step() {
+		w.tell(p, "leaves")
+		p.kill(false) // the process ends, and its sockets with it
+	}
+}
+
+func (p *process) release(s said) {
+	p.w.watch.released(p, s)
+	if s.reply {
+		p.w.tell(p, "releases output %d in view %d: answers request %d of client %d", s.n, p.core.View(), s.request, s.client)
+		p.w.answer(p, s.answer)
+	} else {
+		p.w.tell(p, "releases output %d in view %d: a line on the console", s.n, p.core.View())
+	}
+}
+
+func (p *process) send(m replica.Message) {
+	if p.w.telling && (len(m.Entries) > 0 || m.Type == replica.MsgAck) {
+		p.w.tell(p, "sends %s", describe(m))
+	}
+	if p.link != nil {
+		p.link.send(p, m)
+	}
+}
+
+func describe(m replica.Message) string {
+	if m.Type == replica.MsgAck {
+		return fmt.Sprintf("ack{view %d, holds %d, executed %d}", m.View, m.Held, m.Executed)
+	}
+	if len(m.Entries) == 0 {
+		return fmt.Sprintf("heartbeat{view %d, released %d}", m.View, m.Released)
+	}
+	return fmt.Sprintf("append{view %d, entries %d-%d, released %d}", m.View, m.Entries[0].Seq, m.Entries[len(m.Entries)-1].Seq, m.Released)
+}
+
+func (p *process) receive(m replica.Message) {
+	m = p.w.mutation.arrives(p, m)
+	p.do(func(now time.Duration) { p.core.Step(now, m) })
+}
+
+func (p *process) peerDown() {
+	p.w.tell(p, "learns that the log channel broke")
+	p.brokenAt = p.w.now
+	p.do(func(now time.Duration) { p.core.PeerDown(now) })
+}
+
+func (p *process) claimed(current arbiter.Record, won bool, err error) {
+	p.do(func(now time.Duration) { p.core.Claimed(now, current, won, err) })
+}
+
+func (p *process) tick() {
+	p.do(p.core.Tick)
+	p.w.plan(tickEvery*1000/time.Duration(p.clock.rate), p, p.tick)
+}
+
+// execute is one round of the executor.
+func (p *process) execute() {
+	w := p.w
+	pause := w.rng.between(w.s.pace/4, w.s.pace*2)
+	slow := w.now < p.sluggish
+	switch p.role {
+	case replica.Primary:
+		if frozen, _ := p.core.Frozen(); !frozen && !p.core.Full() {
+			p.lead()
+		}
+		if slow {
+			pause *= 4
+		}
+	case replica.Backup:
+		n := 16
+		if slow {
+			n, pause = 1, pause*4
+		}
+		for range n {
+			if !p.follow() {
+				break
+			}
+		}
+	}
+	if p.alive() {
+		w.plan(pause, p, p.execute)
+	}
+}
+
+// lead takes what the machine said, delivers what came for it, ships the log of that, and runs on.
+func (p *process) lead() {
+	w, m := p.w, p.m
+	p.disk.submit(w, p)
+	outs := make([]any, 0, len(m.outs))
+	for i := range m.outs {
+		outs = append(outs, m.outs[i])
+	}
+	m.outs = m.outs[:0]
+	p.entries = p.entries[:0]
+	deliver := func(e event.Entry) {
+		e.Pos = m.pos
+		m.deliver(&e)
+		w.watch.appended(p)
+		p.entries = append(p.entries, e)
+	}
+	if w.rng.permille(w.s.chatter) {
+		deliver(event.Entry{Kind: event.KindClock})
+	}
+	for _, e := range p.inbox {
+		deliver(e)
+	}
+	p.inbox = p.inbox[:0]
+	for _, id := range p.disk.finished(w.now) {
+		deliver(event.Entry{Kind: event.KindDisk, Data: binary.LittleEndian.AppendUint32(nil, id)})
+	}
+	if w.rng.permille(20) {
+		deliver(event.Entry{Kind: event.KindDigest, Data: binary.LittleEndian.AppendUint64(nil, m.digest())})
+	}
+	if len(outs) > 0 && len(p.entries) == 0 {
+		deliver(event.Entry{Kind: event.KindCommit})
+	}
+	if len(p.entries) > 0 {
+		p.do(func(now time.Duration) {
+			outs = w.mutation.holds(p, outs)
+			p.core.Hold(now, outs)
+			_ = p.core.Append(now, append([]event.Entry(nil), p.entries...))
+		})
+	}
+	m.run(m.pos + event.Position(w.rng.intn(2*requestCost)+1))
+}
+
+// follow executes one entry of the log, if there is one and what it needs of the disk is there.
+func (p *process) follow() bool {
+	if p.role != replica.Backup || p.dead {
+		return false
+	}
+	e, ok := p.core.Next()
+	if !ok {
+		return false
+	}
+	w, m := p.w, p.m
+	m.run(e.Pos)
+	p.disk.submit(w, p)
+	for i := range m.outs {
+		p.outs = append(p.outs, m.outs[i])
+	}
+	m.outs = m.outs[:0]
+	if m.pos != e.Pos {
+		w.fail("digests agree", "%s: entry %d is for position %d, the machine is at %d", p.title, e.Seq, e.Pos, m.pos)
+		return false
+	}
+	if e.Kind == event.KindDisk && !p.disk.await(w.now, binary.LittleEndian.Uint32(e.Data)) {
+		return false
+	}
+	if e.Kind == event.KindDigest && binary.LittleEndian.Uint64(e.Data) != m.digest() {
+		w.fail("digests agree", "%s: entry %d has another digest", p.title, e.Seq)
+		return false
+	}
+	for range w.mutation.times(p) {
+		m.deliver(&e)
+	}
+	w.watch.executed(p, e.Seq)
+	outs := p.outs
+	p.outs = nil
+	p.do(func(now time.Duration) {
+		p.core.Hold(now, outs)
+		p.core.ExecutedTo(now, e.Seq, uint64(m.pos))
+	})
+	return true
+}
+
+// kill ends the process. Its sockets end with it unless the whole host loses power.
+func (p *process) kill(power bool) {
+	if p.dead {
+		return
+	}
+	p.dead = true
+	p.fuse = 0
+	if p.core.Role() != replica.Halted {
+		p.w.tell(p, "is killed")
+	}
+	p.waiting, p.inbox = nil, nil
+	if p.link != nil && !power {
+		p.link.hangUp(p)
+	}
+}
+
+// stop makes the process stand still, as SIGSTOP or a long garbage collection does; with its clock, as
+// the suspension of its host does.
+func (p *process) stop(d time.Duration, withClock bool) {
+	if p.dead || p.stopped {
+		return
+	}
+	w := p.w
+	p.stopped, p.suspended = true, withClock
+	p.resumeAt = w.now + d
+	at := w.now
+	w.plan(d, nil, func() { p.resume(w.now - at) })
+}
+
+func (p *process) resume(stood time.Duration) {
+	if p.dead || !p.stopped {
+		return
+	}
+	w := p.w
+	p.stopped = false
+	if p.suspended {
+		p.clock.since += stood
+	}
+	// What waited happens now, in order, but for the ticker, which may be first.
+	var after time.Duration
+	first := w.rng.chance(2)
+	if first {
+		p.do(p.core.Tick)
+	}
+	for _, h := range p.waiting {
+		w.plan(after, p, h.f)
+		after += w.rng.between(0, 100*time.Microsecond)
+	}
+	p.waiting = p.waiting[:0]
+	if p.link != nil {
+		p.link.notBefore(p, w.now+after)
+	}
+}
+
+// disk is a process's own copy of the disk.
+type disk struct{ open []diskRequest }
+
+type diskRequest struct {
+	id   uint32
+	done time.Duration
+}
+
+// submit takes the machine's requests.
+func (d *disk) submit(w *World, p *process) {
+	for _, id := range p.m.disk {
+		lo, hi := 100*time.Microsecond, 3*time.Millisecond
+		if w.now < w.slowDisk[p.slot] {
+			hi = 200 * time.Millisecond
+		}
+		d.open = append(d.open, diskRequest{id, w.now + w.rng.between(lo, hi)})
+	}
+	p.m.disk = p.m.disk[:0]
+}
+
+// finished takes the requests that are done.
+func (d *disk) finished(now time.Duration) []uint32 {
+	var ids []uint32
+	rest := d.open[:0]
+	for _, r := range d.open {
+		if r.done <= now {
+			ids = append(ids, r.id)
+		} else {
+			rest = append(rest, r)
+		}
+	}
+	d.open = rest
+	return ids
+}
+
+// await takes one request if it is done.
+func (d *disk) await(now time.Duration, id uint32) bool {
+	for i, r := range d.open {
+		if r.id == id && r.done <= now {
+			d.open = append(d.open[:i], d.open[i+1:]...)
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,202 @@
+package sim
+
+import (
+	"understudy/event"
+	"understudy/replica"
+)
+
+// The watchers' names are those of the rules that they watch.
+const (
+	ruleOneVoice  = "one voice per view"
+	ruleNoReturn  = "no lower view after a higher"
+	ruleHeld      = "held before released"
+	ruleKnown     = "what was seen is known"
+	ruleInOrder   = "outputs in order"
+	ruleOnce      = "each entry once"
+	ruleDigests   = "digests agree"
+	ruleLinear    = "linearizable"
+	ruleComesBack = "comes back"
+)
+
+// viewed is what the watchers know of a view.
+type viewed struct {
+	voice   *process // who releases output in it
+	last    int      // newest output released in it
+	writer  *process // who appends to the log in it
+	first   event.Seq
+	digests []uint64 // of the writer's machine after each entry that it appended
+}
+
+// watchers see what left the replicas and what their machines executed, and compare it with the rules. They
+// ask the core for its view's number and for nothing else that a rule is about.
+type watchers struct {
+	w       *World
+	views   []viewed
+	chains  []uint64 // said.chain of every output that was ever released; 0: not yet
+	most    int      // highest output that was ever released
+	highest replica.ViewNumber
+	late    int // releases in a view after one in a higher view: see Stale
+	counts  Counts
+}
+
+// Counts tells what a run was made of, so that a test can see that the scenarios reach what they should.
+type Counts struct {
+	Steps    int
+	Outputs  int // released
+	Answers  int // that clients got
+	Views    int // highest view in which output was released
+	LiveRuns int // backups that went live
+	Late     int // outputs released after one of a higher view, where that is allowed
+	Dead     int // runs that ended with nobody left who might lead
+}
+
+// Add sums up.
+func (c *Counts) Add(d Counts) {
+	c.Steps += d.Steps
+	c.Outputs += d.Outputs
+	c.Answers += d.Answers
+	c.Views += d.Views
+	c.LiveRuns += d.LiveRuns
+	c.Late += d.Late
+	c.Dead += d.Dead
+}
+
+func (t *watchers) view(n replica.ViewNumber) *viewed {
+	for int(n) >= len(t.views) {
+		t.views = append(t.views, viewed{})
+	}
+	return &t.views[n]
+}
+
+// released is called for every output that leaves a replica.
+func (t *watchers) released(p *process, s said) {
+	n := p.core.View()
+	v := t.view(n)
+	switch {
+	case v.voice == nil:
+		v.voice = p
+	case v.voice != p:
+		t.w.fail(ruleOneVoice, "%s and %s release output in view %d", v.voice.title, p.title, n)
+	}
+	if n < t.highest {
+		t.stale(p, s)
+	}
+	t.highest = max(t.highest, n)
+
+	if !t.w.reg.mayActAlone(p) && !t.heldByBackup(p, s.need) {
+		t.w.fail(ruleHeld, "%s releases output %d, but nobody holds entry %d with it, and it was not granted to act alone", p.title, s.n, s.need)
+	}
+
+	switch {
+	case v.last == 0 && s.n > t.most+1:
+		t.w.fail(ruleInOrder, "%s begins view %d with output %d, but outputs %d to %d never left", p.title, n, s.n, t.most+1, s.n-1)
+	case v.last != 0 && s.n != v.last+1:
+		t.w.fail(ruleInOrder, "%s releases output %d after output %d", p.title, s.n, v.last)
+	}
+	v.last = s.n
+
+	for len(t.chains) < s.n {
+		t.chains = append(t.chains, 0)
+	}
+	if known := t.chains[s.n-1]; known != 0 && known != s.chain {
+		t.w.fail(ruleKnown, "%s releases another output %d than the world has seen", p.title, s.n)
+	}
+	t.chains[s.n-1] = s.chain
+	t.most = max(t.most, s.n)
+	t.counts.Outputs++
+}
+
+// stale judges output of a lower view after output of a higher one.
+//
+// The freshness rule (package replica) excludes it as long as clocks run within its margin and the backup
+// claims because of silence. It cannot exclude it when a backup claims at once because the channel broke, while
+// the primary lives on and still has fresh acknowledgements to read. Such output does no harm to any state: it
+// depends only on entries that the new primary held before it claimed, so the new primary's machine has said the
+// same, and whoever asked for it asked before. This is what is demanded here, whatever the clocks do.
+func (t *watchers) stale(p *process, s said) {
+	now := t.views[t.highest].voice
+	if !t.w.s.wild && !now.early {
+		t.w.fail(ruleNoReturn, "%s releases output %d in view %d, but output of view %d has left %s already",
+			p.title, s.n, p.core.View(), t.highest, now.title)
+		return
+	}
+	t.counts.Late++
+	if s.n > len(now.m.chains) || now.m.chains[s.n-1] != s.chain {
+		t.w.fail(ruleNoReturn, "%s releases output %d in view %d, which the primary of view %d, %s, does not know",
+			p.title, s.n, p.core.View(), t.highest, now.title)
+	}
+}
+
+func (t *watchers) heldByBackup(p *process, need event.Seq) bool {
+	if p.link == nil {
+		return false
+	}
+	return p.link.ends[1-p.link.side(p)].held >= need
+}
+
+// live is called when a backup goes live, before its outputs leave.
+func (t *watchers) live(p *process) {
+	t.counts.LiveRuns++
+	if p.m.delivered != p.core.Last() {
+		t.w.fail(ruleOnce, "%s goes live after executing %d of %d entries", p.title, p.m.delivered, p.core.Last())
+	}
+	t.knows(p)
+}
+
+// solo is called when a replica begins to act alone.
+func (t *watchers) solo(p *process) { t.knows(p) }
+
+func (t *watchers) knows(p *process) {
+	if t.most > len(p.m.chains) || t.most > 0 && p.m.chains[t.most-1] != t.chains[t.most-1] {
+		t.w.fail(ruleKnown, "%s leads view %d, but output %d, which the world has seen, is not of its past", p.title, p.core.View(), t.most)
+	}
+}
+
+// appended is called when a primary's machine has taken an entry.
+func (t *watchers) appended(p *process) {
+	v := t.view(p.core.View())
+	if v.writer == nil {
+		v.writer, v.first = p, p.m.delivered
+	}
+	if v.writer != p {
+		t.w.fail(ruleOneVoice, "%s and %s append to the log of view %d", v.writer.title, p.title, p.core.View())
+	}
+	v.digests = append(v.digests, p.m.digest())
+}
+
+// executed is called when a backup's machine has taken an entry.
+func (t *watchers) executed(p *process, s event.Seq) {
+	if p.m.delivered != s {
+		t.w.fail(ruleOnce, "%s executes entry %d as its entry %d", p.title, s, p.m.delivered)
+		return
+	}
+	v := t.view(p.follows)
+	if s < v.first || int(s-v.first) >= len(v.digests) {
+		t.w.fail(ruleOnce, "%s executes entry %d, which is not of view %d", p.title, s, p.follows)
+		return
+	}
+	if v.digests[s-v.first] != p.m.digest() {
+		t.w.fail(ruleDigests, "%s differs from %s after entry %d", p.title, v.writer.title, s)
+	}
+}
+
+// asked is called when a claim is handed to the shell.
+func (t *watchers) asked(p *process, c replica.Claim) {
+	if c.Number > p.askedView {
+		p.askedView = c.Number
+		p.early = p.role == replica.Backup && p.brokenAt == t.w.now
+	}
+}
+
+// end judges the run as a whole.
+func (t *watchers) end() {
+	w := t.w
+	if err := linear(w.clients); err != nil {
+		w.fail(ruleLinear, "%v", err)
+	}
+	for _, p := range w.members {
+		if !p.dead && p.role == replica.Primary && p.core.Solo() {
+			t.knows(p)
+		}
+	}
+}
