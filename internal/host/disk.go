@@ -197,3 +197,16 @@ func (d *disk) close() {
 	d.shut()
 	d.file.Close()
 }
+
+// settle decides how a request ends on a backup: as the log has it, with what this host's own disk gave. A
+// failure of the primary's disk is one for the guest here too, whatever this disk did. A failure of this
+// disk alone cannot be hidden: the backup's guest would see another world than the primary's.
+func settle(logged, here event.DiskDone) (event.DiskDone, error) {
+	switch {
+	case logged.Status != event.DiskOK:
+		return event.DiskDone{ID: logged.ID, Status: logged.Status}, nil
+	case here.Status != event.DiskOK:
+		return event.DiskDone{}, fmt.Errorf("request %d failed here and not on the primary: replace the failing disk and start the backup again", logged.ID)
+	}
+	return here, nil
+}

@@ -365,11 +365,11 @@ func (r *Replica) deliverLogged(e event.Entry) error {
 		if !ok {
 			return fmt.Errorf("disk %s was closed", r.disks[e.Device].path)
 		}
-		if here.Status != logged.Status {
-			return fmt.Errorf("request %d on disk %s ended in status %d here and %d on the primary: replace the failing disk and start the backup again",
-				logged.ID, r.disks[e.Device].path, here.Status, logged.Status)
+		settled, err := settle(logged, here)
+		if err != nil {
+			return fmt.Errorf("disk %s: %w", r.disks[e.Device].path, err)
 		}
-		e.Data = event.AppendDiskDone(nil, here)
+		e.Data = event.AppendDiskDone(nil, settled)
 	case event.KindDigest:
 		if len(e.Data) != 8 {
 			return r.diverged("entry %d holds no digest", e.Seq)

@@ -341,3 +341,77 @@ func TestFrozenUntilTheArbiterIsBack(t *testing.T) {
 		t.Fatalf("a: %v, %v, said %d", r.down, r.err, len(out.String()))
 	}
 }
+
+// fakePrimary greets a backup and sends it entries, then heartbeats until ctx ends.
+func fakePrimary(t *testing.T, ctx context.Context, addr string, cfg machine.Config, entries []event.Entry) {
+	t.Helper()
+	cfg.Rate = machine.DefaultRate
+	ch, err := dialBackup(ctx, addr, hello{Version: ProtocolVersion, Group: "g", From: "a", To: "b", Machine: describe(&cfg)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer ch.done.Wait()
+		defer ch.close()
+		for at := time.Duration(1); ctx.Err() == nil; at++ {
+			ch.send([]replica.Message{{Type: replica.MsgAppend, View: 1, Sent: at, Entries: entries}})
+			entries = nil
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
+}
+
+func TestBackupStopsLoudlyWhenItDiffers(t *testing.T) {
+	digestOf := func(pos event.Position) []byte {
+		m, err := machine.New(testMachine(talker(0)), make([]byte, machine.MinMemBytes))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Run(pos)
+		return binary.LittleEndian.AppendUint64(nil, m.Digest())
+	}
+	cfg := testMachine(talker(0))
+	for name, c := range map[string]struct {
+		entries []event.Entry
+		want    string
+	}{
+		"another state": {[]event.Entry{
+			{Seq: 1, Pos: 1000, Kind: event.KindDigest, Data: digestOf(1000)},
+			{Seq: 2, Pos: 2000, Kind: event.KindDigest, Data: make([]byte, 8)},
+		}, "the state at position 2000 differs"},
+		"a frame for a device that is not there": {[]event.Entry{
+			{Seq: 1, Pos: 500, Kind: event.KindNet, Data: make([]byte, 60)},
+		}, "no network device"},
+		"time that steps back": {[]event.Entry{
+			{Seq: 1, Pos: 500_000, Kind: event.KindClock, Data: event.AppendClock(nil, event.Clock{NowNs: 5, Rate: 1})},
+		}, "step back"},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		ln := listenLoopback(t)
+		_, b := start(t, ctx, Options{Name: "b", Peer: "a", Group: "g", Listener: ln, Machine: cfg, Arbiter: memstore.New(), SuspectAfter: 10 * time.Second})
+		fakePrimary(t, ctx, ln.Addr().String(), cfg, c.entries)
+		r := end(t, "b", b)
+		if !errors.Is(r.err, ErrDiverged) || !errors.Is(r.err, ErrHalted) || !strings.Contains(r.err.Error(), c.want) {
+			t.Errorf("%s: %v", name, r.err)
+		}
+		if name == "another state" && r.err != nil && !strings.Contains(r.err.Error(), "it was the same at position 1000") {
+			t.Errorf("the last equal position is not named: %v", r.err)
+		}
+		cancel()
+	}
+}
+
+func TestBackupNeverPassesTheLastEntry(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cfg := testMachine(talker(0))
+	ln := listenLoopback(t)
+	r, b := start(t, ctx, Options{Name: "b", Peer: "a", Group: "g", Listener: ln, Machine: cfg, Arbiter: memstore.New(), SuspectAfter: 10 * time.Second})
+	fakePrimary(t, ctx, ln.Addr().String(), cfg, []event.Entry{{Seq: 1, Pos: 123_457, Kind: event.KindCommit}})
+	await(t, "the entry to be executed", func() bool { return r.Status().AppliedSeq == 1 })
+	time.Sleep(50 * time.Millisecond) // heartbeats go on meanwhile
+	if s := r.Status(); s.Position != 123_457 || s.Role != "backup" {
+		t.Errorf("the last entry is for position 123457, the backup: %+v", s)
+	}
+	cancel()
+	end(t, "b", b)
+}
