@@ -1,0 +1,122 @@
+package view
+
+import (
+	"fmt"
+	"math"
+
+	"understudy/arbiter"
+)
+
+// decide asks the arbiter for what is due, if no call is open.
+func (g *group) decide() {
+	c := g.core
+	if g.call != 0 || g.broken != nil || c.clock < g.retryAt {
+		return
+	}
+	if !g.loaded || g.refresh && c.clock >= g.refreshAt {
+		c.ask(g, arbiter.Record{})
+		return
+	}
+	if g.refresh && g.err != nil {
+		return
+	}
+	if next, why := g.next(); next.Number != 0 {
+		g.notice("claims view %d {%s, %q}: %s", next.Number, next.Primary, next.Backup, why)
+		c.ask(g, next)
+	}
+}
+
+// next applies the rules: the record to be claimed, or the zero Record; and why.
+func (g *group) next() (next arbiter.Record, why string) {
+	c := g.core
+	if g.rec.Number == 0 {
+		return g.found()
+	}
+	if g.rec.Number == math.MaxUint64 {
+		return next, "stopped: there are no more numbers"
+	}
+	if !g.acked && !c.faults.ignoreAck {
+		return next, fmt.Sprintf("waits for %s to acknowledge", g.rec.Primary)
+	}
+	p, b := g.server(g.rec.Primary), g.server(g.rec.Backup)
+	view := func(primary, backup, why string) (arbiter.Record, string) {
+		return arbiter.Record{Number: g.rec.Number + 1, Primary: primary, Backup: backup, Claimant: c.cfg.ID}, why
+	}
+	cannot := g.cannotPromote()
+	switch {
+	case c.dead(p) && cannot == "":
+		return view(b.name, g.idle(), p.name+" is dead")
+	case c.dead(p):
+		if idle := g.idle(); c.faults.promoteIdle && idle != "" {
+			return view(idle, "", "on purpose")
+		}
+		return next, fmt.Sprintf("stopped: primary %s is dead and %s", p.name, cannot)
+	case c.leaving(p) && cannot == "" && !c.leaving(b):
+		return view(b.name, g.idle(), p.name+" is leaving")
+	case c.clock < g.switchUntil && cannot == "" && !c.leaving(b):
+		return view(b.name, p.name, "planned switch")
+	case b == nil:
+		if idle := g.idle(); idle != "" {
+			return view(p.name, idle, "there is no backup")
+		}
+		return next, "no idle server to be backup"
+	case c.dead(b):
+		return view(p.name, g.idle(), b.name+" is dead")
+	case c.leaving(b):
+		return view(p.name, g.idle(), b.name+" is leaving")
+	case !g.inSync:
+		return next, fmt.Sprintf("waits for %s to be in sync", b.name)
+	}
+	return next, "protected"
+}
+
+// found picks the first primary. A server that knows a view of a group without a register shows that the
+// register was lost: numbers would be given out twice.
+func (g *group) found() (next arbiter.Record, why string) {
+	c := g.core
+	for _, s := range g.servers {
+		if s.view > 0 {
+			return next, fmt.Sprintf("stopped: %s knows view %d, but the register is empty", s.name, s.view)
+		}
+	}
+	for _, s := range g.servers {
+		if !c.dead(s) && !c.leaving(s) && s.life != "" {
+			// On behalf of the founder's life: after a restart of the service this tells it from a later one.
+			return arbiter.Record{Number: 1, Primary: s.name, Claimant: s.life}, "first server of the group"
+		}
+	}
+	return next, "waits for a first server"
+}
+
+// cannotPromote says why the backup may not become primary now; empty if it may.
+func (g *group) cannotPromote() string {
+	c := g.core
+	b := g.server(g.rec.Backup)
+	switch {
+	case g.rec.Number == 0:
+		return "there is no view"
+	case g.rec.Number == math.MaxUint64:
+		return "there are no more numbers"
+	case !g.acked && !c.faults.ignoreAck:
+		return fmt.Sprintf("view %d is not acknowledged by %s", g.rec.Number, g.rec.Primary)
+	case b == nil:
+		return "there is no backup"
+	case b.crashed:
+		return fmt.Sprintf("backup %s has restarted without its state", b.name)
+	case c.dead(b):
+		return fmt.Sprintf("backup %s is dead", b.name)
+	case !g.inSync && !c.faults.ignoreSync:
+		return fmt.Sprintf("backup %s is not in sync", b.name)
+	}
+	return ""
+}
+
+// idle picks the live server without a role that has been there longest, or "".
+func (g *group) idle() string {
+	for _, s := range g.servers {
+		if !viewOf(g.rec).Names(s.name) && !g.core.dead(s) && !g.core.leaving(s) {
+			return s.name
+		}
+	}
+	return ""
+}
