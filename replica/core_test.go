@@ -406,6 +406,26 @@ func TestStoppedPrimaryReleasesNothing(t *testing.T) {
 	}
 }
 
+// TestFreshnessToleratesClocks: the backup's clock runs 4/3 as fast as the primary's. An acknowledgement that releases
+// output is read before the backup could claim.
+func TestFreshnessToleratesClocks(t *testing.T) {
+	for age := ms; age < 200*ms; age += ms {
+		c := NewPrimary(testConfig("a", "b"))
+		c.PeerUp(0)
+		rec := *c.Ready().Claim
+		c.Claimed(0, rec, true, nil)
+		c.Hold(ms, []any{"reply"})
+		_ = c.Append(ms, []event.Entry{{Kind: event.KindCommit}})
+		c.Ready()
+		c.Step(ms+age, Message{Type: MsgAck, View: 1, Echo: ms, Held: 1})
+		if released := len(c.Ready().Release) > 0; released && age*4/3 > c.cfg.SuspectAfter {
+			t.Errorf("released %v after sending, when a fast backup may have claimed", age)
+		} else if !released && age <= 70*ms {
+			t.Errorf("not released %v after sending", age)
+		}
+	}
+}
+
 // TestBackupHearsOfOutputsThatHaveLeft: what a message says has left must not be what leaves with that message,
 // or it is lost if the primary is killed after sending the one and before releasing the other.
 func TestBackupHearsOfOutputsThatHaveLeft(t *testing.T) {

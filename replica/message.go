@@ -80,6 +80,10 @@ func (c *Core) sendAck(now time.Duration) {
 	c.gap = false
 }
 
+// freshFor is how long an acknowledgement of something sent releases output: less than SuspectAfter, so that
+// clocks may differ. It holds while the backup's clock is at most 4/3 as fast as the primary's.
+func freshFor(suspectAfter time.Duration) time.Duration { return suspectAfter / 4 * 3 }
+
 // Step takes a message from the peer.
 func (c *Core) Step(now time.Duration, m Message) {
 	switch {
@@ -189,7 +193,7 @@ func (c *Core) stepAck(now time.Duration, m Message) {
 		c.progress = m.Progress
 	}
 	// The acknowledgement counts only while the backup cannot have claimed: see the package comment.
-	if now-c.lastEcho <= c.cfg.SuspectAfter && c.claim == claimNone {
+	if now-c.lastEcho <= freshFor(c.cfg.SuspectAfter) && c.claim == claimNone {
 		c.releaseTo(c.acked)
 	}
 	c.flush(now)
