@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -12,7 +13,7 @@ import (
 )
 
 func arbiterCommand() *cobra.Command {
-	var addr, data string
+	var addr, data, tlsDir string
 	c := &cobra.Command{
 		Use:   "arbiter",
 		Short: "Run the arbiter: the test-and-set that settles who may go on",
@@ -32,23 +33,31 @@ Prints one JSON line {"listen": ADDRESS} when it is ready.`,
 			if err := os.MkdirAll(filepath.Dir(data), 0o700); err != nil {
 				return err
 			}
+			id, err := identity(tlsDir, arbiterName)
+			if err != nil {
+				return err
+			}
 			store, err := boltstore.Open(data, boltstore.Options{})
 			if err != nil {
 				return err
 			}
 			defer store.Close()
-			ln, err := listen(addr)
+			ln, err := listenAs(addr, id)
 			if err != nil {
 				return err
 			}
 			if err := json.NewEncoder(c.OutOrStdout()).Encode(listening{Listen: ln.Addr().String()}); err != nil {
 				return err
 			}
+			if id != nil {
+				ln = tls.NewListener(ln, id.Server(""))
+			}
 			return httparb.NewServer(store, logger(c)).Serve(c.Context(), ln)
 		},
 	}
 	f := c.Flags()
 	f.StringVar(&addr, "listen", "127.0.0.1:7070", "host:port or the path of a unix socket")
+	tlsFlag(f, &tlsDir)
 	f.StringVar(&data, "data", "", "the store's file (default: arbiter.db in the state directory)")
 	return c
 }

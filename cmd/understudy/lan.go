@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"understudy/internal/lan"
+	"understudy/internal/pki"
 )
 
 // listening is the line that a serving command prints on stdout when it is ready.
@@ -20,13 +21,19 @@ type listening struct {
 	Forwards []string `json:"forwards,omitempty"`
 }
 
-// listen opens a listener on host:port or, with a path, on a unix socket.
-func listen(addr string) (net.Listener, error) {
+// listen opens a listener on host:port of loopback or, with a path, on a unix socket.
+func listen(addr string) (net.Listener, error) { return listenAs(addr, nil) }
+
+// listenAs opens a listener whose peers will have to show certificates if id is set; only then it may be
+// on an address beyond loopback.
+func listenAs(addr string, id *pki.Identity) (net.Listener, error) {
 	network := "tcp"
 	if strings.HasPrefix(addr, "/") {
 		network = "unix"
-	} else if err := loopbackOnly(addr); err != nil {
-		return nil, err
+	} else if id == nil {
+		if err := loopbackOnly(addr); err != nil {
+			return nil, err
+		}
 	}
 	ln, err := net.Listen(network, addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -45,7 +52,7 @@ func loopbackOnly(addr string) error {
 		return fmt.Errorf("address %q: want host:port or the path of a unix socket", addr)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("address %q: peers do not authenticate each other yet, so only loopback addresses are allowed", addr)
+		return fmt.Errorf("address %q: without certificates (--tls-dir) only loopback addresses are allowed", addr)
 	}
 	return nil
 }

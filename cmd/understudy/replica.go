@@ -20,6 +20,7 @@ func replicaCommand() *cobra.Command {
 		m                                       machineFlags
 		o                                       host.Options
 		listenAddr, arbiterURL, status, console string
+		tlsDir                                  string
 	)
 	c := &cobra.Command{
 		Use:   "replica [flags] [IMAGE]",
@@ -40,20 +41,23 @@ its part and halted. 125: an error of ours.`,
 				return err
 			}
 			o.Machine, o.Disks, o.Log = cfg, disks, logger(c)
-			if o.PeerAddr != "" {
+			if o.Identity, err = identity(tlsDir, o.Name); err != nil {
+				return err
+			}
+			if o.PeerAddr != "" && o.Identity == nil {
 				if err := loopbackOnly(o.PeerAddr); err != nil {
 					return err
 				}
 			}
 			ready := listening{}
 			if listenAddr != "" {
-				if o.Listener, err = listen(listenAddr); err != nil {
+				if o.Listener, err = listenAs(listenAddr, o.Identity); err != nil {
 					return err
 				}
 				ready.Listen = o.Listener.Addr().String()
 			}
 			if arbiterURL != "" {
-				client, err := httparb.NewClient(arbiterURL, httparb.ClientOptions{})
+				client, err := httparb.NewClient(arbiterURL, arbiterOptions(o.Identity))
 				if err != nil {
 					return err
 				}
@@ -106,7 +110,8 @@ its part and halted. 125: an error of ours.`,
 	f.StringVar(&o.PeerAddr, "peer-addr", "", "where the backup listens; makes this side the first primary")
 	f.StringVar(&listenAddr, "listen", "", "where to await the primary; makes this side the first backup")
 	f.StringVar(&o.LANAddr, "lan", "", "the virtual LAN: host:port or the path of its unix socket")
-	f.StringVar(&arbiterURL, "arbiter", "", "the arbiter: http://host:port or unix:/path")
+	f.StringVar(&arbiterURL, "arbiter", "", "the arbiter: http://host:port, https://host:port or unix:/path")
+	tlsFlag(f, &tlsDir)
 	f.StringVar(&status, "status", "", "serve GET /status here")
 	f.StringVar(&console, "console", "", "write the guest's console to this file, - for stdout")
 	f.DurationVar(&o.SuspectAfter, "suspect-after", host.DefaultSuspectAfter, "silence after which the other side is suspected to be dead")

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"net"
 	"time"
 
+	"understudy/internal/pki"
 	"understudy/machine"
 )
 
@@ -132,11 +134,14 @@ func receiveJSON(r *bufio.Reader, want byte, v any) error {
 }
 
 // dialBackup connects to the backup, waiting for it to appear until ctx ends.
-func dialBackup(ctx context.Context, addr string, h hello) (*channel, error) {
+func dialBackup(ctx context.Context, addr string, id *pki.Identity, h hello) (*channel, error) {
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
 		var d net.Dialer
 		conn, err := d.DialContext(ctx, "tcp", addr)
 		if err == nil {
+			if id != nil {
+				conn = tls.Client(conn, id.Client(h.To))
+			}
 			return greet(conn, h)
 		}
 		select {
@@ -169,11 +174,14 @@ func greet(conn net.Conn, h hello) (*channel, error) {
 // acceptPrimary waits for the primary and checks what it says. build is called with its description of the
 // machine; its error is the reason to refuse. A caller that is refused or that does not speak the protocol
 // is turned away and the next one awaited.
-func acceptPrimary(ln net.Listener, group, self, peer string, refused func(error), build func(machineParams) error) (*channel, error) {
+func acceptPrimary(ln net.Listener, id *pki.Identity, group, self, peer string, refused func(error), build func(machineParams) error) (*channel, error) {
 	for {
 		conn, err := ln.Accept()
 		if err != nil {
 			return nil, fmt.Errorf("await primary: %w", err)
+		}
+		if id != nil {
+			conn = tls.Server(conn, id.Server(peer))
 		}
 		_ = conn.SetDeadline(time.Now().Add(handshakeTimeout))
 		in := bufio.NewReaderSize(conn, 256<<10)

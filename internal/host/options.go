@@ -9,6 +9,7 @@ import (
 
 	"understudy/arbiter"
 	"understudy/event"
+	"understudy/internal/pki"
 	"understudy/machine"
 )
 
@@ -40,6 +41,10 @@ type Options struct {
 	Machine machine.Config // Disks is filled in from Disks below
 	Disks   []DiskSpec
 	LANAddr string // where the virtual LAN listens; empty: the network devices are not plugged in
+
+	// Identity, if set, is this replica's certificate: the log channel is encrypted and both ends must show
+	// certificates with their names.
+	Identity *pki.Identity
 
 	Arbiter arbiter.Register // nil, only without a peer: an arbiter in memory
 

@@ -225,7 +225,7 @@ func (r *Replica) meet() error {
 	if r.opt.Listener != nil {
 		r.core = replica.NewBackup(cfg)
 		r.log.Info("waits for the primary", "name", r.opt.Name, "address", r.opt.Listener.Addr().String())
-		ch, err := acceptPrimary(r.opt.Listener, r.opt.Group, r.opt.Name, r.opt.Peer,
+		ch, err := acceptPrimary(r.opt.Listener, r.opt.Identity, r.opt.Group, r.opt.Name, r.opt.Peer,
 			func(err error) { r.log.Warn(err.Error()) },
 			func(theirs machineParams) error {
 				if err := adopt(&r.opt.Machine, theirs); err != nil {
@@ -254,7 +254,7 @@ func (r *Replica) meet() error {
 	r.log.Info("looks for its backup", "name", r.opt.Name, "address", r.opt.PeerAddr)
 	ctx, cancel := context.WithTimeout(r.runCtx, r.opt.PeerTimeout)
 	defer cancel()
-	ch, err := dialBackup(ctx, r.opt.PeerAddr, hello{
+	ch, err := dialBackup(ctx, r.opt.PeerAddr, r.opt.Identity, hello{
 		Version: ProtocolVersion, Group: r.opt.Group, From: r.opt.Name, To: r.opt.Peer, Machine: describe(&r.opt.Machine),
 	})
 	if err != nil {

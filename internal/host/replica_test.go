@@ -18,6 +18,7 @@ import (
 	"understudy/arbiter/memstore"
 	"understudy/event"
 	"understudy/internal/oracle/asm"
+	"understudy/internal/pki"
 	"understudy/machine"
 	"understudy/replica"
 )
@@ -346,7 +347,7 @@ func TestFrozenUntilTheArbiterIsBack(t *testing.T) {
 func fakePrimary(t *testing.T, ctx context.Context, addr string, cfg machine.Config, entries []event.Entry) {
 	t.Helper()
 	cfg.Rate = machine.DefaultRate
-	ch, err := dialBackup(ctx, addr, hello{Version: ProtocolVersion, Group: "g", From: "a", To: "b", Machine: describe(&cfg)})
+	ch, err := dialBackup(ctx, addr, nil, hello{Version: ProtocolVersion, Group: "g", From: "a", To: "b", Machine: describe(&cfg)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -414,4 +415,43 @@ func TestBackupNeverPassesTheLastEntry(t *testing.T) {
 	}
 	cancel()
 	end(t, "b", b)
+}
+
+// TestLogChannelWithCertificates: with them a pair works; a primary without the right one is refused before
+// it can say anything, and one that is refused does not keep the right one away.
+func TestLogChannelWithCertificates(t *testing.T) {
+	dir := t.TempDir()
+	if err := pki.NewCA(dir, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	id := map[string]*pki.Identity{}
+	for _, n := range []string{"a", "b", "c"} {
+		if err := pki.NewHost(dir, n, nil, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if id[n], err = pki.Load(dir, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := testMachine(talker(100))
+	reg := memstore.New()
+	ln := listenLoopback(t)
+	var out buffer
+	_, b := start(t, t.Context(), Options{Name: "b", Peer: "a", Group: "g", Listener: ln, Machine: cfg, Arbiter: reg, SuspectAfter: 2 * time.Second, Identity: id["b"]})
+	for _, stranger := range []*pki.Identity{nil, id["c"]} {
+		_, err := dialBackup(t.Context(), ln.Addr().String(), stranger, hello{Version: ProtocolVersion, Group: "g", From: "a", To: "b", Machine: describe(&cfg)})
+		if err == nil {
+			t.Fatal("a stranger was welcomed")
+		}
+	}
+	_, a := start(t, t.Context(), Options{Name: "a", Peer: "b", Group: "g", PeerAddr: ln.Addr().String(), Machine: cfg, Arbiter: reg, Console: &out, SuspectAfter: 2 * time.Second, Identity: id["a"]})
+	for who, done := range map[string]chan result{"a": a, "b": b} {
+		if r := end(t, who, done); r.err != nil || r.down != machine.PowerOff {
+			t.Fatalf("%s: %v, %v", who, r.down, r.err)
+		}
+	}
+	if len(out.String()) != 100 {
+		t.Fatalf("the guest said %q", out.String())
+	}
 }
