@@ -45,12 +45,11 @@ func one(n uint64) arbiter.Record {
 }
 
 func TestRegister(t *testing.T) {
-	rounds := 1000
-	if testing.Short() {
-		rounds = 50
-	}
-	arbitertest.Run(t, rounds, func(t *testing.T) arbiter.Register {
-		return open(t, filepath.Join(t.TempDir(), "arbiter.db"))
+	arbitertest.Run(t, arbitertest.Suite{
+		Rounds: arbitertest.Rounds(50, 1000),
+		Open: func(t *testing.T) arbiter.Register {
+			return open(t, filepath.Join(t.TempDir(), "arbiter.db"))
+		},
 	})
 }
 
@@ -221,12 +220,5 @@ func TestFullDisk(t *testing.T) {
 }
 
 func BenchmarkClaim(b *testing.B) {
-	s := open(b, filepath.Join(b.TempDir(), "arbiter.db"))
-	n := uint64(0)
-	for b.Loop() {
-		n++
-		if _, won, err := s.CompareAndSet(b.Context(), "g", one(n)); !won || err != nil {
-			b.Fatal(won, err)
-		}
-	}
+	arbitertest.BenchmarkClaim(b, open(b, filepath.Join(b.TempDir(), "arbiter.db")))
 }

@@ -32,25 +32,20 @@ var (
 // explain says what went wrong in our own words and what to do about it.
 func (s *Store) explain(verb string, err error) error {
 	what := fmt.Sprintf("%s etcd at %s", verb, strings.Join(s.endpoints, ", "))
-	text := err.Error()
+	silent := isSilent(err)
+	why := s.trouble.recent()
+	if silent && why != nil {
+		err = fmt.Errorf("%w: %w", err, why.err)
+	}
 	switch {
-	case contains(text, "tls: ", "x509: ", "authentication handshake failed", "error reading server preface"):
+	case silent && why != nil && why.tls:
 		return fmt.Errorf("%w: %s: %w (%w): check the certificates, their authority, and that both sides use TLS", arbiter.ErrUnreachable, what, ErrCertificate, err)
 	case isDenied(err):
 		return fmt.Errorf("%w: %s: %w (%w): check the user, the password and the rights under %s", arbiter.ErrUnreachable, what, ErrDenied, err, s.prefix)
-	case isSilent(err):
+	case silent:
 		return fmt.Errorf("%w: %s: %w (%w): check that most members run and reach each other", arbiter.ErrUnreachable, what, ErrNoAnswer, err)
 	}
 	return fmt.Errorf("%w: %s: %w", arbiter.ErrUnreachable, what, err)
-}
-
-func contains(text string, parts ...string) bool {
-	for _, p := range parts {
-		if strings.Contains(text, p) {
-			return true
-		}
-	}
-	return false
 }
 
 // code finds the gRPC code in the error types of the client, some of which hide it.

@@ -63,6 +63,7 @@ type Store struct {
 	prefix    string
 	timeout   time.Duration
 	closed    atomic.Bool
+	trouble   trouble
 }
 
 // New returns a store in the etcd cluster whose members answer at the endpoints, each "host:port". It connects
@@ -105,9 +106,8 @@ func New(endpoints []string, o Options) (*Store, error) {
 		Username:             o.Username,
 		Password:             o.Password,
 		Logger:               zap.NewNop(), // what matters comes back as an error
-		DialOptions: []grpc.DialOption{
-			grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: o.Timeout}),
-		},
+		DialOptions: append(s.trouble.options(o.TLS),
+			grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: o.Timeout})),
 	})
 	if err != nil {
 		return nil, s.explain("connect to", err)

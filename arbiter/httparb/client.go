@@ -22,15 +22,17 @@ const DefaultTimeout = 2 * time.Second
 // ClientOptions tune NewClient. The zero value is ready for use.
 type ClientOptions struct {
 	Timeout time.Duration // bounds each call; 0 means DefaultTimeout
-	TLS     *tls.Config   // for https; nil means the system's defaults
+	TLS     *tls.Config   // for https, see ClientTLS; nil means the system's defaults and no certificate of our own
 }
 
-// Client is an arbiter.Register that asks a Server. Its connections stay open between calls. Safe for
+// Client is an arbiter.Store that asks a Server. Its connections stay open between calls. Safe for
 // concurrent use.
 type Client struct {
 	base    string
 	http    *http.Client
 	timeout time.Duration
+	life    context.Context // ends with Close
+	end     context.CancelFunc
 }
 
 // NewClient returns a client of the server at address: "http://host:port", "https://host:port" or
@@ -58,11 +60,13 @@ func NewClient(address string, o ClientOptions) (*Client, error) {
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("arbiter address %q: want http://host:port, https://host:port or unix:/path", address)
 	}
-	return &Client{
+	c := &Client{
 		base:    strings.TrimRight(u.String(), "/"),
 		http:    &http.Client{Transport: transport},
 		timeout: o.Timeout,
-	}, nil
+	}
+	c.life, c.end = context.WithCancel(context.Background())
+	return c, nil
 }
 
 // Warm opens a connection, if none is open, and asks whether the store answers. A replica calls it every few
@@ -72,8 +76,10 @@ func (c *Client) Warm(ctx context.Context) error {
 	return c.call(ctx, c.timeout, http.MethodGet, "/healthz", nil, "", &status, maxReplyBytes)
 }
 
-// Close drops idle connections. The client stays usable.
+// Close drops the connections. Calls and watches under way, and all later ones, fail with an error that wraps
+// arbiter.ErrUnreachable. It always returns nil.
 func (c *Client) Close() error {
+	c.end()
 	c.http.CloseIdleConnections()
 	return nil
 }
@@ -150,8 +156,12 @@ func (c *Client) CompareAndSet(ctx context.Context, group string, next arbiter.R
 
 // call makes one request within timeout and reads a JSON answer of at most maxBytes into reply.
 func (c *Client) call(ctx context.Context, timeout time.Duration, method, path string, body []byte, claimant string, reply any, maxBytes int64) error {
+	if c.life.Err() != nil {
+		return fmt.Errorf("%w: the client is closed", arbiter.ErrUnreachable)
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	defer context.AfterFunc(c.life, cancel)()
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("%w: %w", arbiter.ErrUnreachable, err)
@@ -164,7 +174,10 @@ func (c *Client) call(ctx context.Context, timeout time.Duration, method, path s
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("%w: %w", arbiter.ErrUnreachable, err)
+		if c.life.Err() != nil {
+			return fmt.Errorf("%w: the client is closed", arbiter.ErrUnreachable)
+		}
+		return c.explain(err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxBytes+1))
@@ -178,6 +191,9 @@ func (c *Client) call(ctx context.Context, timeout time.Duration, method, path s
 			return fmt.Errorf("%w: read answer: %w", arbiter.ErrUnreachable, err)
 		}
 		return nil
+	}
+	if wantsTLS(resp, text) {
+		return fmt.Errorf("%w: %w: the server wants TLS: check the address, want https", arbiter.ErrUnreachable, ErrCertificate)
 	}
 	var why errorReply
 	if json.Unmarshal(text, &why) != nil || why.Error == "" {

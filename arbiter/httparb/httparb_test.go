@@ -1,7 +1,6 @@
 package httparb_test
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,11 +8,8 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -24,57 +20,20 @@ import (
 	"understudy/arbiter/memstore"
 )
 
-// The test binary plays the parts that must be able to die: a server (store file, address) and a claimant
-// (address, name, rounds).
-const roleEnv = "UNDERSTUDY_TEST_ROLE"
-
+// The test binary plays the server that must be able to die: store file, address.
 func TestMain(m *testing.M) {
-	var err error
-	switch os.Getenv(roleEnv) {
-	case "server":
-		err = playServer(os.Args[1], os.Args[2])
-	case "claimant":
-		err = playClaimant(os.Args[1], os.Args[2], os.Args[3])
-	default:
-		os.Exit(m.Run())
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
-
-func playServer(path, addr string) error {
-	s, err := boltstore.Open(path, boltstore.Options{LockTimeout: 5 * time.Second})
-	if err != nil {
-		return err
-	}
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		return err
-	}
-	fmt.Println("ready")
-	return httparb.NewServer(s, nil).Serve(context.Background(), ln)
-}
-
-func playClaimant(addr, name, rounds string) error {
-	var n int
-	if _, err := fmt.Sscan(rounds, &n); err != nil {
-		return err
-	}
-	c, err := httparb.NewClient(addr, httparb.ClientOptions{Timeout: time.Second})
-	if err != nil {
-		return err
-	}
-	out := json.NewEncoder(os.Stdout)
-	return arbitertest.Contend(context.Background(), c, "g", name, n, func(a arbitertest.Answer) { _ = out.Encode(a) })
-}
-
-func role(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), roleEnv+"="+name)
-	cmd.Stderr = os.Stderr
-	return cmd
+	arbitertest.Main(m, map[string]func([]string) error{"server": func(args []string) error {
+		s, err := boltstore.Open(args[0], boltstore.Options{LockTimeout: 5 * time.Second})
+		if err != nil {
+			return err
+		}
+		ln, err := net.Listen("tcp", args[1])
+		if err != nil {
+			return err
+		}
+		fmt.Println("ready")
+		return httparb.NewServer(s, nil).Serve(context.Background(), ln)
+	}})
 }
 
 // serve runs a server in this process and returns a client of it.
@@ -116,11 +75,14 @@ func bolt(t testing.TB) *boltstore.Store {
 }
 
 func TestRegisterOverHTTP(t *testing.T) {
-	rounds := 500
-	if testing.Short() {
-		rounds = 50
-	}
-	arbitertest.Run(t, rounds, func(t *testing.T) arbiter.Register { return serve(t, bolt(t), "tcp", "127.0.0.1:0") })
+	arbitertest.Run(t, arbitertest.Suite{
+		Rounds: arbitertest.Rounds(50, 500),
+		Open:   func(t *testing.T) arbiter.Register { return serve(t, bolt(t), "tcp", "127.0.0.1:0") },
+		Pair: func(t *testing.T) (a, b arbiter.Register) {
+			store := bolt(t)
+			return serve(t, store, "tcp", "127.0.0.1:0"), serve(t, store, "unix", filepath.Join(t.TempDir(), "sock"))
+		},
+	})
 }
 
 func TestUnixSocketAndListing(t *testing.T) {
@@ -265,122 +227,23 @@ func TestClientTimesOut(t *testing.T) {
 	}
 }
 
-// Twelve claimants here and four in processes of their own, one after the other of which is killed, race
-// while the arbiter's process is killed and started again.
 func TestKilledArbiterAndKilledClaimants(t *testing.T) {
-	rounds := 1500
-	if testing.Short() {
-		rounds = 200
-	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	addr := ln.Addr().String()
 	ln.Close()
-	url, path := "http://"+addr, filepath.Join(t.TempDir(), "arbiter.db")
-	startServer := func() *exec.Cmd {
-		cmd := role("server", path, addr)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
-			_ = cmd.Process.Kill()
-			t.Fatalf("server says %q, %v", line, err)
-		}
-		return cmd
-	}
-	kill := func(cmd *exec.Cmd) {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	}
-
-	contest := arbitertest.NewContest()
-	server := startServer()
-	defer func() { kill(server) }()
-	ctx, cancel := context.WithTimeout(t.Context(), 80*time.Second)
-	defer cancel()
-	var here sync.WaitGroup
-	for i := range 12 {
-		here.Go(func() {
-			c, err := httparb.NewClient(url, httparb.ClientOptions{Timeout: time.Second})
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer c.Close()
-			if err := arbitertest.Contend(ctx, c, "g", fmt.Sprintf("here-%d", i), rounds, contest.Report); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	var readers sync.WaitGroup
-	started := 0
-	startClaimant := func() *exec.Cmd {
-		cmd := role("claimant", url, fmt.Sprintf("process-%d", started), fmt.Sprint(rounds))
-		started++
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		readers.Go(func() {
-			for lines := bufio.NewScanner(out); lines.Scan(); {
-				var a arbitertest.Answer
-				if json.Unmarshal(lines.Bytes(), &a) == nil { // the last line of a killed one may be half a line
-					contest.Report(a)
-				}
-			}
-		})
-		return cmd
-	}
-	claimants := make([]*exec.Cmd, 4)
-	for i := range claimants {
-		claimants[i] = startClaimant()
-	}
-	over := make(chan struct{})
-	go func() { here.Wait(); close(over) }()
-	kills := 0
-	for next := 1; ; {
-		select {
-		case <-over:
-		case <-time.After(2 * time.Millisecond):
-			// Kill when the race has come a tenth further, not by the clock.
-			if _, highest := contest.Won(); highest < uint64(next*rounds/10) {
-				continue
-			}
-			kill(server)
-			c := &claimants[next%len(claimants)]
-			kill(*c)
-			server, *c = startServer(), startClaimant()
-			kills, next = kills+1, next+1
-			continue
-		}
-		break
-	}
-	readers.Wait()
-	for _, c := range claimants {
-		if err := c.Wait(); err != nil {
-			t.Errorf("claimant: %v", err)
-		}
-	}
-	if kills < 5 {
-		t.Errorf("only %d kills", kills)
-	}
-	// A number may have gone to a claimant that was killed, or that asked again only after another had
-	// taken the next: at most those in flight at a kill.
-	contest.Check(t, rounds, kills*16)
-	won, _ := contest.Won()
-	t.Logf("%d of %d numbers won by claimants that lived to tell, %d kills", won, rounds, kills)
-	if won < rounds*9/10 {
-		t.Errorf("only %d of %d numbers were won", won, rounds)
-	}
+	path := filepath.Join(t.TempDir(), "arbiter.db")
+	server := arbitertest.StartPart(t, "server", path, addr)
+	arbitertest.Race(t, arbitertest.Shared{
+		URL:    "http://" + addr,
+		Rounds: arbitertest.Rounds(200, 1500),
+		Restart: func() {
+			arbitertest.Kill(server)
+			server = arbitertest.StartPart(t, "server", path, addr)
+		},
+	})
 }
 
 func BenchmarkClaim(b *testing.B) {
@@ -388,11 +251,5 @@ func BenchmarkClaim(b *testing.B) {
 	if err := c.Warm(b.Context()); err != nil {
 		b.Fatal(err)
 	}
-	n := uint64(0)
-	for b.Loop() {
-		n++
-		if _, won, err := c.CompareAndSet(b.Context(), "g", arbiter.Record{Number: n, Primary: "a", Claimant: "x"}); !won || err != nil {
-			b.Fatal(won, err)
-		}
-	}
+	arbitertest.BenchmarkClaim(b, c)
 }

@@ -9,5 +9,14 @@ import (
 )
 
 func TestRegister(t *testing.T) {
-	arbitertest.Run(t, 10_000, func(*testing.T) arbiter.Register { return memstore.New() })
+	arbitertest.Run(t, arbitertest.Suite{
+		Rounds: 10_000,
+		Open:   func(*testing.T) arbiter.Register { return memstore.New() },
+		Pair: func(*testing.T) (a, b arbiter.Register) {
+			s := memstore.New()
+			return s, s
+		},
+	})
 }
+
+func BenchmarkClaim(b *testing.B) { arbitertest.BenchmarkClaim(b, memstore.New()) }

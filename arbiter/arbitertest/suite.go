@@ -1,5 +1,5 @@
-// Package arbitertest holds what every arbiter.Register must pass, and the contest in which claimants race
-// for numbers while the arbiter is killed under them.
+// Package arbitertest holds what every arbiter.Register must pass ([Run]), and the contest in which claimants, some
+// in processes of their own, race for numbers while they and the arbiter are killed ([Race]).
 package arbitertest
 
 import (
@@ -7,11 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"runtime"
+	"os"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"understudy/arbiter"
 )
@@ -21,10 +20,31 @@ func rec(number uint64, primary, claimant string) arbiter.Record {
 	return arbiter.Record{Number: number, Primary: primary, Backup: "spare", Claimant: claimant}
 }
 
-// Run holds a register to the rules. open returns an empty one and cleans up after the test. rounds is how
-// many numbers 16 claimants race for.
-func Run(t *testing.T, rounds int, open func(t *testing.T) arbiter.Register) {
-	ctx := t.Context()
+// Suite is what Run needs to know of a kind of store.
+type Suite struct {
+	Rounds int // how many numbers 16 claimants race for, see Rounds
+	// Open returns an empty register and cleans up after the test.
+	Open func(t *testing.T) arbiter.Register
+	// Pair returns two registers that lead to one empty store by separate ways, as two hosts would have them.
+	// Nil if a store cannot have two.
+	Pair func(t *testing.T) (a, b arbiter.Register)
+}
+
+// Rounds returns 10,000, the full contest, when UNDERSTUDY_LONG is 1 in the environment; else short for a short
+// test run and usual for others.
+func Rounds(short, usual int) int {
+	switch {
+	case os.Getenv("UNDERSTUDY_LONG") == "1":
+		return 10_000
+	case testing.Short():
+		return short
+	}
+	return usual
+}
+
+// Run holds a kind of register to the rules.
+func Run(t *testing.T, s Suite) {
+	ctx, open, rounds := t.Context(), s.Open, s.Rounds
 	claim := func(t *testing.T, r arbiter.Register, group string, next arbiter.Record, wantCurrent arbiter.Record, wantWon bool) {
 		t.Helper()
 		cur, won, err := r.CompareAndSet(ctx, group, next)
@@ -87,6 +107,9 @@ func Run(t *testing.T, rounds int, open func(t *testing.T) arbiter.Register) {
 			if _, err := r.Get(ctx, g); !errors.Is(err, arbiter.ErrInvalid) {
 				t.Errorf("get %q: %v", g, err)
 			}
+			if _, err := r.Watch(ctx, g, 0); !errors.Is(err, arbiter.ErrInvalid) {
+				t.Errorf("watch %q: %v", g, err)
+			}
 			if _, won, err := r.CompareAndSet(ctx, g, rec(1, "a", "x")); !errors.Is(err, arbiter.ErrInvalid) || won {
 				t.Errorf("claim %q: %t, %v", g, won, err)
 			}
@@ -127,6 +150,11 @@ func Run(t *testing.T, rounds int, open func(t *testing.T) arbiter.Register) {
 		r := open(t)
 		c := NewContest()
 		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := c.Follow(ctx, r, "g", rounds); err != nil {
+				t.Error(err)
+			}
+		})
 		for i := range 16 {
 			wg.Go(func() {
 				id := fmt.Sprintf("claimant-%d", i)
@@ -138,116 +166,69 @@ func Run(t *testing.T, rounds int, open func(t *testing.T) arbiter.Register) {
 		wg.Wait()
 		c.Check(t, rounds, 0)
 	})
+	runWatch(t, s)
+	if s.Pair != nil {
+		runPair(t, s)
+	}
 }
 
-// Answer is what a claimant was told: the record that is current, and whether that is its claim.
-type Answer struct {
-	Current arbiter.Record
-	Won     bool
-}
-
-// Contend claims number after number for a group until rounds are granted, and reports every answer. When it
-// is told nothing it claims the same again. It fails if the register ever steps back.
-func Contend(ctx context.Context, r arbiter.Register, group, claimant string, rounds int, report func(Answer)) error {
-	var cur arbiter.Record
-	for n := 0; ; n++ {
-		seen, err := r.Get(ctx, group)
-		if err == nil {
-			if seen.Number < cur.Number || seen.Number == cur.Number && seen != cur {
-				return fmt.Errorf("%s: the register went from %+v to %+v", claimant, cur, seen)
+// runPair holds a store to what two hosts see of it.
+func runPair(t *testing.T, s Suite) {
+	t.Run("what one was told the other reads", func(t *testing.T) {
+		ctx := t.Context()
+		a, b := s.Pair(t)
+		for n := uint64(1); n <= 100; n++ {
+			next := rec(n, "p", "x")
+			if _, won, err := a.CompareAndSet(ctx, "g", next); !won || err != nil {
+				t.Fatalf("claim %d: %t, %v", n, won, err)
 			}
-			cur = seen
-			if cur.Number >= uint64(rounds) {
-				return nil
+			if got, err := b.Get(ctx, "g"); err != nil || got != next {
+				t.Fatalf("after the grant of %d the other reads %+v, %v", n, got, err)
 			}
-			runtime.Gosched() // let others see the same record, or one claimant would win a time slice's worth
-			next := rec(cur.Number+1, claimant, fmt.Sprintf("%s/%d", claimant, n))
-			var won bool
-			for {
-				if seen, won, err = r.CompareAndSet(ctx, group, next); err == nil {
-					break
-				}
-				if !errors.Is(err, arbiter.ErrUnreachable) || ctx.Err() != nil {
-					return fmt.Errorf("%s: claim %d: %w", claimant, next.Number, err)
-				}
-				time.Sleep(time.Millisecond)
+			a, b = b, a
+		}
+	})
+	t.Run("a claim on a stale read is refused", func(t *testing.T) {
+		ctx := t.Context()
+		a, b := s.Pair(t)
+		stale, err := b.Get(ctx, "g")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var last arbiter.Record
+		for n := uint64(1); n <= 5; n++ {
+			last = rec(n, "a", "x")
+			if _, won, err := a.CompareAndSet(ctx, "g", last); !won || err != nil {
+				t.Fatalf("claim %d: %t, %v", n, won, err)
 			}
-			if seen.Number < cur.Number || won && seen != next {
-				return fmt.Errorf("%s: claimed %+v after %+v, told %+v, %t", claimant, next, cur, seen, won)
+			if cur, won, err := b.CompareAndSet(ctx, "g", rec(stale.Number+1, "b", "y")); won || err != nil || cur != last {
+				t.Errorf("claim of 1 after the grant of %d: %+v, %t, %v", n, cur, won, err)
 			}
-			cur = seen
-			report(Answer{Current: seen, Won: won})
-			continue
 		}
-		if !errors.Is(err, arbiter.ErrUnreachable) || ctx.Err() != nil {
-			return fmt.Errorf("%s: get: %w", claimant, err)
+		if cur, won, err := b.CompareAndSet(ctx, "g", last); !won || err != nil || cur != last {
+			t.Errorf("the winner's claim repeated by another way: %+v, %t, %v", cur, won, err)
 		}
-		time.Sleep(time.Millisecond)
-	}
-}
-
-// Contest collects the answers of claimants and judges them.
-type Contest struct {
-	mu     sync.Mutex
-	holder map[uint64]arbiter.Record // by number: the record that somebody was shown
-	won    map[uint64]bool           // numbers that somebody was told to have won
-	lost   int                       // claims that were told so
-	faults []string
-}
-
-// NewContest returns an empty contest.
-func NewContest() *Contest {
-	return &Contest{holder: make(map[uint64]arbiter.Record), won: make(map[uint64]bool)}
-}
-
-// Report takes an answer. It may be called from several goroutines.
-func (c *Contest) Report(a Answer) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	n := a.Current.Number
-	if h, ok := c.holder[n]; ok && h != a.Current {
-		c.faults = append(c.faults, fmt.Sprintf("number %d was granted to %+v and to %+v", n, h, a.Current))
-	}
-	c.holder[n] = a.Current
-	if a.Won {
-		if c.won[n] {
-			c.faults = append(c.faults, fmt.Sprintf("number %d was won twice", n))
+	})
+	t.Run("a watch by another way", func(t *testing.T) {
+		a, b := s.Pair(t)
+		c := NewContest()
+		const numbers = 50
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := c.Follow(t.Context(), b, "g", numbers); err != nil {
+				t.Error(err)
+			}
+		})
+		for n := uint64(1); n <= numbers; n++ {
+			cur, won, err := a.CompareAndSet(t.Context(), "g", rec(n, "a", "x"))
+			if !won || err != nil {
+				t.Fatal(n, won, err)
+			}
+			c.Report(Answer{Current: cur, Won: won})
 		}
-		c.won[n] = true
-	} else {
-		c.lost++
-	}
-}
-
-// Won returns how many numbers were won so far, and the highest.
-func (c *Contest) Won() (count int, highest uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for n := range c.won {
-		highest = max(highest, n)
-	}
-	return len(c.won), highest
-}
-
-// Check fails the test unless every number from 1 to rounds was won by one claimant, and at most maxUnclaimed
-// by nobody who lived to tell.
-func (c *Contest) Check(t *testing.T, rounds, maxUnclaimed int) {
-	t.Helper()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, f := range c.faults {
-		t.Error(f)
-	}
-	if c.lost < rounds/10 {
-		t.Errorf("only %d claims were lost over %d numbers: that was no race", c.lost, rounds)
-	}
-	unclaimed := 0
-	for n := uint64(1); n <= uint64(rounds); n++ {
-		if !c.won[n] {
-			unclaimed++
+		wg.Wait()
+		for _, f := range c.faults {
+			t.Error(f)
 		}
-	}
-	if unclaimed > maxUnclaimed || len(c.won)+unclaimed != rounds {
-		t.Errorf("%d numbers were won, %d of 1 to %d by nobody, want at most %d", len(c.won), unclaimed, rounds, maxUnclaimed)
-	}
+	})
 }
