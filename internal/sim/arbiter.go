@@ -32,7 +32,7 @@ func (w *World) claim(p *process, c replica.Claim) {
 	w.watch.asked(p, c)
 	answered := false
 	reply := func(current arbiter.Record, won bool, err error) {
-		if !answered {
+		if !answered && (err == nil || !w.mutation.askOnce) {
 			answered = true
 			p.claimed(current, won, err)
 		}

@@ -32,6 +32,8 @@ func (w *World) choose() {
 			s.rates[i] = 1000
 		case 3:
 			s.rates[i] = 500 + r.intn(1500)
+		case 4, 5:
+			s.rates[i] = 900 + 200*r.intn(2)
 		default:
 			s.rates[i] = 900 + r.intn(201)
 		}
@@ -79,7 +81,7 @@ func (w *World) fault() func() {
 	name := memberNames[slot]
 	d := r.between(10*ms, 400*ms)
 	until := func() time.Duration { return min(w.now+d, w.s.trouble) }
-	switch r.intn(18) {
+	switch r.intn(20) {
 	case 0, 1, 2, 3:
 		fuse, power, again := 1+r.intn(12), r.chance(3), r.chance(4)
 		return func() {
@@ -159,6 +161,16 @@ func (w *World) fault() func() {
 		return func() {
 			w.tell(nil, "the disk of %s is slow until %v", name, until())
 			w.slowDisk[slot] = until()
+		}
+	case 17, 18: // what tests the freshness rule: the primary is not heard, and hears late that it was
+		lag := r.between(60*ms, 110*ms)
+		return func() {
+			w.tell(nil, "the network from a is cut until %v, and that from b takes %v", until(), lag)
+			w.wires[0][1].cut = until()
+			wr := &w.wires[1][0]
+			lo, hi := wr.lo, wr.hi
+			wr.lo, wr.hi = lag-ms, lag
+			w.plan(d, nil, func() { wr.lo, wr.hi = min(wr.lo, lo), min(wr.hi, hi) })
 		}
 	default:
 		lag := r.between(20*ms, 300*ms)

@@ -11,42 +11,61 @@ import (
 // that it remains to check it; a test compares this with the general checker.
 func linear(clients []*client) error {
 	var ops []*operation
+	var open []int64 // what the requests without an answer add, if they were executed
 	for _, c := range clients {
 		for i := range c.past {
-			if c.past[i].done {
-				ops = append(ops, &c.past[i])
+			o := &c.past[i]
+			switch {
+			case o.done:
+				ops = append(ops, o)
+			case o.op == opRead:
+				open = append(open, 0)
+			default:
+				open = append(open, o.amount)
 			}
 		}
 	}
 	slices.SortFunc(ops, func(x, y *operation) int { return cmp.Compare(x.version, y.version) })
-	for i, o := range ops {
-		if i == 0 {
-			continue
-		}
-		before := ops[i-1]
+	before := &operation{}
+	for _, o := range ops {
 		if o.version == before.version {
-			return fmt.Errorf("client %d's request %d and client %d's request %d both were the %d. to be executed",
-				before.answer.client, before.answer.request, o.answer.client, o.answer.request, o.version)
+			return fmt.Errorf("%v and %v both were executed as number %d", before, o, o.version)
 		}
-		change := int64(0)
+		extra := o.value - before.value
 		if o.op != opRead {
-			change = o.amount
+			extra -= o.amount
 		}
-		// An operation that nobody got an answer to may stand between two versions.
-		if o.version == before.version+1 && o.value != before.value+change {
-			return fmt.Errorf("client %d's request %d gave %d after %d (change %d)", o.answer.client, o.answer.request, o.value, before.value, change)
+		if !someOf(open, o.version-before.version-1, extra) {
+			return fmt.Errorf("%v gave %d after %v gave %d", o, o.value, before, before.value)
 		}
+		before = o
 	}
 	// Whoever was answered before another asked was executed before it.
-	latest := 0 // of the operations so far, the one that was asked last
-	for i, o := range ops {
-		if l := ops[latest]; l.asked > o.got {
-			return fmt.Errorf("client %d's request %d was executed before client %d's request %d, but asked after that was answered",
-				l.answer.client, l.answer.request, o.answer.client, o.answer.request)
+	latest := &operation{} // of the operations so far, the one that was asked last
+	for _, o := range ops {
+		if latest.asked > o.got {
+			return fmt.Errorf("%v was executed before %v, but asked after that was answered", latest, o)
 		}
-		if o.asked > ops[latest].asked {
-			latest = i
+		if o.asked > latest.asked {
+			latest = o
 		}
 	}
 	return nil
+}
+
+// someOf tells whether n of the amounts sum up to sum.
+func someOf(amounts []int64, n uint64, sum int64) bool {
+	if n == 0 {
+		return sum == 0
+	}
+	for i, a := range amounts {
+		if someOf(amounts[i+1:], n-1, sum-a) {
+			return true
+		}
+	}
+	return false
+}
+
+func (o *operation) String() string {
+	return fmt.Sprintf("request %d of client %d", o.answer.request, o.answer.client)
 }

@@ -84,14 +84,15 @@ type machine struct {
 	counter   int64
 	version   uint64
 	sessions  []session
+	forgetful bool      // a mutation: repeated requests are executed again
 	onDisk    []request // requests that wait for the disk, by disk request number-1
 	disk      []uint32  // disk requests that the shell has not taken
 	outs      []said    // outputs that the shell has not taken
 	chains    []uint64  // said.chain of every output so far
 }
 
-func newMachine(clients int) *machine {
-	return &machine{hash: 1, sessions: make([]session, clients)}
+func newMachine(clients int, forgetful bool) *machine {
+	return &machine{hash: 1, sessions: make([]session, clients), forgetful: forgetful}
 }
 
 // idle tells that nothing is left to execute until an entry comes.
@@ -155,7 +156,7 @@ func (m *machine) serve(r request) {
 	switch {
 	case r.number < s.number:
 		return // answered long ago
-	case r.number == s.number:
+	case r.number == s.number && !m.forgetful:
 		if s.answered {
 			m.say(said{reply: true, answer: s.answer})
 		}

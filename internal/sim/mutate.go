@@ -27,6 +27,9 @@ var Mutations = []Mutation{
 	{"forget-kept-outputs", "a new primary does not repeat the outputs that it kept", mutation{forgetKept: true}},
 	{"tell-before-release", "the backup is told that outputs have left when they are about to", mutation{tellEarly: true}},
 	{"same-incarnation", "a restarted process uses the incarnation of its former life, so that its claims look like repeated ones", mutation{reuseIncarnation: true}},
+	{"diverge", "a bit of the backup's machine flips, once in a while", mutation{diverge: true}},
+	{"forget-requests", "the machine executes a repeated request again", mutation{forgetRequests: true}},
+	{"ask-once", "a claim that was not answered is not asked again", mutation{askOnce: true}},
 	{"namesakes", "messages for a killed process reach the one that was started under its name", mutation{namesakes: true}},
 }
 
@@ -34,6 +37,7 @@ var Mutations = []Mutation{
 type mutation struct {
 	earlyRelease, everyClaimWins, actWithoutClaim, ackDropped, ackAfterClaim, liveEarly bool
 	forgetFreshness, applyTwice, forgetKept, tellEarly, reuseIncarnation, namesakes     bool
+	diverge, forgetRequests, askOnce                                                    bool
 }
 
 func findMutation(name string) (mutation, error) {
@@ -117,6 +121,13 @@ func (m *mutation) holds(p *process, outs []any) []any {
 // noClaim tells whether a claim is not even asked.
 func (m *mutation) noClaim(p *process, c replica.Claim) bool {
 	return m.actWithoutClaim && c.Number > 1
+}
+
+// executed may spoil the machine of a backup.
+func (m *mutation) executed(p *process) {
+	if m.diverge && p.w.rng.chance(300) {
+		p.m.counter ^= 1
+	}
 }
 
 // times is how often an entry is executed.

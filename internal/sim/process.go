@@ -57,7 +57,7 @@ type process struct {
 }
 
 func (w *World) newProcess(slot int, life int, primary bool) *process {
-	p := &process{w: w, slot: slot, life: life, name: memberNames[slot], m: newMachine(len(w.clients))}
+	p := &process{w: w, slot: slot, life: life, name: memberNames[slot], m: newMachine(len(w.clients), w.mutation.forgetRequests)}
 	p.title = p.name
 	if life > 1 {
 		p.title = fmt.Sprintf("%s' (life %d)", p.name, life)
@@ -302,6 +302,7 @@ func (p *process) follow() bool {
 	for range w.mutation.times(p) {
 		m.deliver(&e)
 	}
+	w.mutation.executed(p)
 	w.watch.executed(p, e.Seq)
 	outs := p.outs
 	p.outs = nil

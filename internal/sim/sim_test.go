@@ -1,0 +1,190 @@
+package sim
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// seedCount is how many seeds the tests run: UNDERSTUDY_SIM_SEEDS, or few.
+func seedCount(t *testing.T) uint64 {
+	if n, err := strconv.ParseUint(os.Getenv("UNDERSTUDY_SIM_SEEDS"), 10, 64); err == nil {
+		return n
+	}
+	if testing.Short() {
+		return 500
+	}
+	return 4000
+}
+
+func again(r *Result) string {
+	cmd := "understudy sim --seed " + strconv.FormatUint(r.Seed, 10) + " --trace"
+	if r.Mutation != "" {
+		cmd += " --mutate " + r.Mutation
+	}
+	return cmd
+}
+
+// TestNoRuleIsBroken is the simulation. It also looks whether the scenarios reach what they are there for.
+func TestNoRuleIsBroken(t *testing.T) {
+	n := seedCount(t)
+	begin := time.Now()
+	failed, total, err := RunMany(context.Background(), Options{Seed: 1}, n, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if failed != nil {
+		t.Fatalf("%v\n%s\nrepeat: %s", failed.Failure, strings.Join(failed.Story[max(0, len(failed.Story)-60):], "\n"), again(failed))
+	}
+	t.Logf("%d seeds, %.0f a second: %+v", n, float64(n)/time.Since(begin).Seconds(), total)
+	runs := int(n)
+	for what, enough := range map[string]bool{
+		"outputs":             total.Outputs > 20*runs,
+		"answers":             total.Answers > 10*runs,
+		"backups that went":   total.LiveRuns > runs/10,
+		"higher views":        total.Views > runs*5/4,
+		"late outputs":        total.Late > runs/500,
+		"groups that survive": total.Dead < runs/4,
+	} {
+		if !enough {
+			t.Errorf("the scenarios do not reach enough of: %s (%+v in %d runs)", what, total, runs)
+		}
+	}
+}
+
+// caughtBy says which watcher should find a mutation; more than one may.
+var caughtBy = map[string][]string{
+	"release-before-ack":  {ruleHeld},
+	"claim-without-cas":   {ruleKnown, ruleOneVoice, ruleNoReturn},
+	"act-without-claim":   {ruleHeld},
+	"ack-dropped":         {ruleHeld},
+	"ack-after-claim":     {ruleHeld},
+	"live-too-early":      {ruleOnce},
+	"forget-freshness":    {ruleNoReturn},
+	"apply-twice":         {ruleOnce},
+	"forget-kept-outputs": {ruleInOrder},
+	"tell-before-release": {ruleInOrder},
+	"same-incarnation":    {ruleOneVoice, ruleKnown},
+	"namesakes":           {ruleKnown, ruleHeld, ruleComesBack},
+	"diverge":             {ruleDigests},
+	"forget-requests":     {ruleLinear},
+	"ask-once":            {ruleComesBack},
+}
+
+// TestMutationsAreCaught breaks the rules one by one: each must be found within 10,000 seeds, by the watcher
+// that is there for it.
+func TestMutationsAreCaught(t *testing.T) {
+	for _, m := range Mutations {
+		t.Run(m.Name, func(t *testing.T) {
+			failed, _, err := RunMany(context.Background(), Options{Seed: 1, Mutation: m.Name}, 10_000, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if failed == nil {
+				t.Fatal("not caught")
+			}
+			t.Logf("seed %d: %v", failed.Seed, failed.Failure)
+			if !slices.Contains(caughtBy[m.Name], failed.Failure.Watcher) {
+				t.Errorf("caught by %q, expected one of %q: %s\nrepeat: %s", failed.Failure.Watcher, caughtBy[m.Name], failed.Failure.Text, again(failed))
+			}
+		})
+	}
+}
+
+// TestSameSeedSameStory: a seed is the whole run, told or not.
+func TestSameSeedSameStory(t *testing.T) {
+	for seed := range uint64(50) {
+		one, err := Run(Options{Seed: seed, Trace: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		two, _ := Run(Options{Seed: seed, Trace: true})
+		untold, _ := Run(Options{Seed: seed})
+		if !slices.Equal(one.Story, two.Story) {
+			t.Fatalf("seed %d told two stories", seed)
+		}
+		if one.Counts != untold.Counts {
+			t.Fatalf("seed %d: told %+v, untold %+v", seed, one.Counts, untold.Counts)
+		}
+		if len(untold.Story) != 0 || len(one.Story) < 20 {
+			t.Fatalf("seed %d: %d lines, untold %d", seed, len(one.Story), len(untold.Story))
+		}
+	}
+}
+
+// counterModel is the clients' service for the general checker.
+var counterModel = porcupine.Model{
+	Init: func() any { return int64(0) },
+	Step: func(state, input, output any) (bool, any) {
+		value := state.(int64)
+		if r := input.(request); r.op != opRead {
+			value += r.amount
+		}
+		got, answered := output.(int64)
+		return !answered || got == value, value
+	},
+}
+
+func history(clients []*client) []porcupine.Operation {
+	var ops []porcupine.Operation
+	for _, c := range clients {
+		for i := range c.past {
+			o := &c.past[i]
+			p := porcupine.Operation{ClientId: c.id, Input: o.request, Call: int64(o.asked), Return: 1 << 60}
+			if o.done {
+				p.Output, p.Return = o.value, int64(o.got)
+			}
+			ops = append(ops, p)
+		}
+	}
+	return ops
+}
+
+// TestLinearAgreesWithPorcupine compares the quick check, which believes the machine's own order, with the
+// general one, on histories as they are and spoilt.
+func TestLinearAgreesWithPorcupine(t *testing.T) {
+	spoilt := 0
+	for seed := uint64(1); seed <= 150; seed++ {
+		w := newWorld(seed, mutation{}, false)
+		w.run()
+		if linear(w.clients) != nil || !porcupine.CheckOperations(counterModel, history(w.clients)) {
+			t.Fatalf("seed %d: linear: %v", seed, linear(w.clients))
+		}
+		// Spoil one answer.
+		c := w.clients[seed%uint64(len(w.clients))]
+		if len(c.past) < 2 || !c.past[len(c.past)/2].done {
+			continue
+		}
+		o := &c.past[len(c.past)/2]
+		was := *o
+		o.value--
+		if linear(w.clients) == nil && !porcupine.CheckOperations(counterModel, history(w.clients)) {
+			t.Errorf("seed %d: a wrong answer passes the quick check", seed)
+		}
+		*o = was
+		// An answer that was given before others asked, for an execution after theirs.
+		o.version += 1000
+		if linear(w.clients) == nil {
+			t.Errorf("seed %d: a wrong order passes the quick check", seed)
+		}
+		spoilt++
+	}
+	if spoilt < 50 {
+		t.Errorf("only %d histories were spoilt", spoilt)
+	}
+}
+
+func TestUnknownMutation(t *testing.T) {
+	if _, err := Run(Options{Mutation: "no-such"}); err == nil {
+		t.Error("no error from Run")
+	}
+	if _, _, err := RunMany(context.Background(), Options{Mutation: "no-such"}, 1, nil); err == nil {
+		t.Error("no error from RunMany")
+	}
+}
