@@ -9,7 +9,8 @@ import (
 )
 
 const (
-	// maxStepPings bounds, in PingIntervals, how far one input moves the clock. See the package comment.
+	// maxStepPings bounds, in PingIntervals, how far one input moves the clock of the service, and one ping
+	// that of its group. See the package comment.
 	maxStepPings = 2
 	// forgetDeads is how many dead intervals a group stays in memory that nobody pings or asks for. To forget
 	// it is as safe as to restart the service.
@@ -81,7 +82,7 @@ func (c *Core) group(name string) (*group, error) {
 		if len(c.groups) >= c.cfg.MaxGroups {
 			return nil, c.refused(fmt.Errorf("%w: %d groups", ErrFull, len(c.groups)))
 		}
-		g = &group{core: c, name: name}
+		g = &group{core: c, name: name, pinged: c.clock}
 		c.groups[name] = g
 		at, _ := slices.BinarySearch(c.names, name)
 		c.names = slices.Insert(c.names, at, name)
@@ -128,6 +129,15 @@ func (c *Core) Get(now time.Duration, group string) (Answer, error) {
 	}
 	c.counts.Gets++
 	g.decide()
+	return g.answer()
+}
+
+// Known is Get that is not counted and changes nothing, for callers that waited for a Result.
+func (c *Core) Known(group string) (Answer, error) {
+	g := c.groups[group]
+	if g == nil {
+		return Answer{}, ErrUnknown
+	}
 	return g.answer()
 }
 
@@ -226,8 +236,6 @@ func (c *Core) Holding(server string) []string {
 func (c *Core) Groups() []string { return slices.Clone(c.names) }
 
 func (c *Core) leaving(s *server) bool { return s.leaving || c.drained[s.name] }
-
-func (c *Core) dead(s *server) bool { return s.crashed || c.clock-s.heard > c.deadAfter() }
 
 func (c *Core) ask(g *group, next arbiter.Record) {
 	c.calls++

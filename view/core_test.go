@@ -321,6 +321,18 @@ func TestServicePauses(t *testing.T) {
 	b.want(2, "a", "b")
 }
 
+// The service is cut off from everybody, for as long as you like. The backup is heard again first.
+func TestServiceHearsNobody(t *testing.T) {
+	for _, cut := range []time.Duration{300 * ms, 450 * ms, 600 * ms, 5 * time.Second, 9 * time.Second} {
+		b := pair(t)
+		b.pass(300*ms, "a:2!", "b:2")
+		b.pass(cut)
+		b.pass(200*ms, "b:2")
+		b.pass(300*ms, "a:2!", "b:2")
+		b.want(2, "a", "b")
+	}
+}
+
 // A life that changes without ever pinging 0 to this copy.
 func TestOtherLifeIsACrash(t *testing.T) {
 	b := pair(t)

@@ -36,9 +36,12 @@
 // Liveness, acknowledgement and in-sync are memory. A service that starts, or finds a view it did not make,
 // has none: it declares nobody dead before it has itself listened for a dead interval, and does not touch a
 // view before it has itself heard the primary ping its number. If the primary died meanwhile that is never,
-// and the group has to be helped by its backup's own claim. Time is counted only while the service listens:
-// the clock of Core moves by at most two PingIntervals between two inputs, so neither a pause of the process nor a jump
-// of its clock makes a server dead.
+// and the group has to be helped by its backup's own claim.
+//
+// Time is counted only while the service listens: the clock of Core moves by at most two PingIntervals
+// between two inputs, and that of a group by at most two between two of its servers' pings. So neither a
+// pause of the process, nor a jump of its clock, nor a cut of its own link makes a server dead: when all come
+// back, the first to be heard does not find the others dead.
 //
 // Every copy of the service needs the pings of every server: a copy that gets none holds everybody for
 // dead, and after it had an acknowledgement it would act on that. It stays safe (rule 6), but fails over for

@@ -11,17 +11,17 @@ import (
 // server is what one copy of the service knows of one server of a group.
 type server struct {
 	name    string
-	life    string    // incarnation of the newest ping; empty before the first
-	former  [4]string // lives before that, newest first: their late pings are not taken
-	seq     uint64    // of the newest ping of life
-	view    Number    // in the newest ping
-	heard   time.Duration
-	tracked bool // pings were heard all along since a view named it. Else the next counts as the first.
-	crashed bool // has lost its state. Invariant: only while the view names it
+	life    string        // incarnation of the newest ping; empty before the first
+	former  [4]string     // lives before that, newest first: their late pings are not taken
+	seq     uint64        // of the newest ping of life
+	view    Number        // in the newest ping
+	heard   time.Duration // on group.time
+	tracked bool          // pings were heard all along since a view named it. Else the next counts as the first.
+	crashed bool          // has lost its state. Invariant: only while the view names it
 	leaving bool
 }
 
-// group is what one copy of the service knows of one group. Times are on Core.clock.
+// group is what one copy of the service knows of one group. Times are on Core.clock unless said otherwise.
 type group struct {
 	core    *Core
 	name    string
@@ -29,13 +29,15 @@ type group struct {
 
 	loaded  bool           // rec was read
 	rec     arbiter.Record // newest record seen
-	namedAt time.Duration  // when rec was first seen
+	namedAt time.Duration  // when rec was first seen; on group.time
 	acked   bool           // the primary of rec has pinged its number
 	inSync  bool           // and said that the backup holds all the state
 	broken  error          // see ErrConflict
 
 	switchUntil time.Duration // a switch is wanted until then
 	touched     time.Duration // newest ping or Get
+	pinged      time.Duration // newest ping of any server
+	listened    time.Duration // group.time then
 
 	call      uint64         // open call; 0 is none
 	claim     arbiter.Record // what it claims; zero: it reads
@@ -60,6 +62,16 @@ func (g *group) server(name string) *server {
 	return nil
 }
 
+// time is the time for which somebody of the group could be heard. If nobody is for two PingIntervals it
+// stands still: then the service itself, or its link, is the likely culprit, and the first whose ping comes
+// through again must not find the others dead.
+func (g *group) time() time.Duration {
+	return g.listened + min(g.core.clock-g.pinged, maxStepPings*g.core.cfg.PingInterval)
+}
+
+// dead tells whether a server may be replaced: it was silent while others were heard, or lost its state.
+func (g *group) dead(s *server) bool { return s.crashed || g.time()-s.heard > g.core.deadAfter() }
+
 // add makes an entry, or returns nil if there is no room.
 func (g *group) add(name string) *server {
 	room := g.core.cfg.MaxServers
@@ -68,7 +80,7 @@ func (g *group) add(name string) *server {
 			return nil
 		}
 	}
-	s := &server{name: name, heard: g.core.clock}
+	s := &server{name: name, heard: g.time()}
 	g.servers = append(g.servers, s)
 	return s
 }
@@ -76,7 +88,7 @@ func (g *group) add(name string) *server {
 // prune forgets dead servers that the view does not name.
 func (g *group) prune() {
 	g.servers = slices.DeleteFunc(g.servers, func(s *server) bool {
-		return g.core.dead(s) && !viewOf(g.rec).Names(s.name)
+		return g.dead(s) && !viewOf(g.rec).Names(s.name)
 	})
 }
 
@@ -93,7 +105,7 @@ func (g *group) take(s *server, p Ping) bool {
 		s.tracked && p.Incarnation != s.life,
 		s.tracked && p.View == 0 && s.view > 0:
 		g.crash(s, p)
-	case p.View == 0 && p.Incarnation != g.rec.Claimant && g.core.clock-g.namedAt > g.core.deadAfter():
+	case p.View == 0 && p.Incarnation != g.rec.Claimant && g.time()-g.namedAt > g.core.deadAfter():
 		// It is new in the view, but does not take part: perhaps the answer that told it so was lost and it
 		// believes that it has restarted. Left out, it can be named anew.
 		g.crash(s, p)
@@ -103,7 +115,8 @@ func (g *group) take(s *server, p Ping) bool {
 		s.former[0] = s.life
 	}
 	s.life, s.seq, s.view, s.leaving = p.Incarnation, p.Seq, p.View, p.Leaving
-	s.heard, s.tracked = g.core.clock, true
+	g.listened, g.pinged = g.time(), g.core.clock
+	s.heard, s.tracked = g.listened, true
 
 	switch n := Number(g.rec.Number); {
 	case !g.loaded:
@@ -182,7 +195,7 @@ func (g *group) result(r Result) {
 func (g *group) adopt(rec arbiter.Record) {
 	old := g.rec
 	if !g.loaded && rec.Number == 0 {
-		g.loaded, g.namedAt = true, g.core.clock
+		g.loaded, g.namedAt = true, g.time()
 		return
 	}
 	switch {
@@ -197,7 +210,7 @@ func (g *group) adopt(rec arbiter.Record) {
 		return
 	}
 	follows := g.loaded && rec.Number == old.Number+1
-	g.loaded, g.rec, g.namedAt = true, rec, g.core.clock
+	g.loaded, g.rec, g.namedAt = true, rec, g.time()
 	g.acked, g.inSync, g.switchUntil = false, false, 0
 	for _, s := range g.servers {
 		switch {
@@ -207,13 +220,13 @@ func (g *group) adopt(rec arbiter.Record) {
 			// We saw it all along.
 		default:
 			// Whether the life that pings here is the one that the view named, its next ping will show.
-			s.tracked, s.crashed, s.heard = false, false, g.core.clock
+			s.tracked, s.crashed, s.heard = false, false, g.time()
 		}
 	}
 	for _, name := range []string{rec.Primary, rec.Backup} {
 		if name != "" && g.server(name) == nil {
 			// Without regard to the bound: the rules need an entry for both.
-			g.servers = append(g.servers, &server{name: name, heard: g.core.clock})
+			g.servers = append(g.servers, &server{name: name, heard: g.time()})
 		}
 	}
 	g.notice("primary %s, backup %q, by %s", rec.Primary, rec.Backup, rec.Claimant)

@@ -44,9 +44,9 @@ func (g *group) next() (next arbiter.Record, why string) {
 	}
 	cannot := g.cannotPromote()
 	switch {
-	case c.dead(p) && cannot == "":
+	case g.dead(p) && cannot == "":
 		return view(b.name, g.idle(), p.name+" is dead")
-	case c.dead(p):
+	case g.dead(p):
 		if idle := g.idle(); c.faults.promoteIdle && idle != "" {
 			return view(idle, "", "on purpose")
 		}
@@ -60,7 +60,7 @@ func (g *group) next() (next arbiter.Record, why string) {
 			return view(p.name, idle, "there is no backup")
 		}
 		return next, "no idle server to be backup"
-	case c.dead(b):
+	case g.dead(b):
 		return view(p.name, g.idle(), b.name+" is dead")
 	case c.leaving(b):
 		return view(p.name, g.idle(), b.name+" is leaving")
@@ -80,7 +80,7 @@ func (g *group) found() (next arbiter.Record, why string) {
 		}
 	}
 	for _, s := range g.servers {
-		if !c.dead(s) && !c.leaving(s) && s.life != "" {
+		if !g.dead(s) && !c.leaving(s) && s.life != "" {
 			// On behalf of the founder's life: after a restart of the service this tells it from a later one.
 			return arbiter.Record{Number: 1, Primary: s.name, Claimant: s.life}, "first server of the group"
 		}
@@ -103,7 +103,7 @@ func (g *group) cannotPromote() string {
 		return "there is no backup"
 	case b.crashed:
 		return fmt.Sprintf("backup %s has restarted without its state", b.name)
-	case c.dead(b):
+	case g.dead(b):
 		return fmt.Sprintf("backup %s is dead", b.name)
 	case !g.inSync && !c.faults.ignoreSync:
 		return fmt.Sprintf("backup %s is not in sync", b.name)
@@ -114,7 +114,7 @@ func (g *group) cannotPromote() string {
 // idle picks the live server without a role that has been there longest, or "".
 func (g *group) idle() string {
 	for _, s := range g.servers {
-		if !viewOf(g.rec).Names(s.name) && !g.core.dead(s) && !g.core.leaving(s) {
+		if !viewOf(g.rec).Names(s.name) && !g.dead(s) && !g.core.leaving(s) {
 			return s.name
 		}
 	}

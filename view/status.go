@@ -7,7 +7,7 @@ type ServerStatus struct {
 	Name        string        `json:"name"`
 	Incarnation string        `json:"incarnation"` // empty: never heard, known from a view only
 	View        Number        `json:"view"`        // in its newest ping
-	Silent      time.Duration `json:"silentNanos"` // since its newest ping, while the service listened
+	Silent      time.Duration `json:"silentNanos"` // since its newest ping, while others of the group were heard
 	Dead        bool          `json:"dead"`
 	Crashed     bool          `json:"crashed"` // restarted without its state: dead though it pings
 	Leaving     bool          `json:"leaving"` // asked to leave, or drained
@@ -42,8 +42,8 @@ func (c *Core) Status(now time.Duration, name string) (Status, error) {
 	}
 	for _, s := range g.servers {
 		st.Servers = append(st.Servers, ServerStatus{
-			Name: s.name, Incarnation: s.life, View: s.view, Silent: c.clock - s.heard,
-			Dead: c.dead(s), Crashed: s.crashed, Leaving: c.leaving(s),
+			Name: s.name, Incarnation: s.life, View: s.view, Silent: g.time() - s.heard,
+			Dead: g.dead(s), Crashed: s.crashed, Leaving: c.leaving(s),
 		})
 	}
 	return st, nil
