@@ -1,0 +1,328 @@
+package replica_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+
+	"understudy/arbiter"
+	"understudy/event"
+	"understudy/replica"
+)
+
+const ms = time.Millisecond
+
+// TestTranscripts plays the failure table of docs/protocol.md, one file of testdata each: commands, and all that
+// they caused. After a change that is meant to change them: go test ./replica -run Transcripts -rewrite, then read the
+// difference.
+func TestTranscripts(t *testing.T) {
+	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		s := newStage()
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			s.said.Reset()
+			// Several commands, one a line.
+			for _, line := range strings.Split(strings.TrimSpace(d.Cmd+" "+args(d)+"\n"+d.Input), "\n") {
+				if err := s.command(strings.Fields(line)); err != nil {
+					d.Fatalf(t, "%s: %v", line, err)
+				}
+			}
+			if s.said.Len() == 0 {
+				return "nothing\n"
+			}
+			return s.said.String()
+		})
+	})
+}
+
+func args(d *datadriven.TestData) string {
+	var words []string
+	for _, a := range d.CmdArgs {
+		words = append(words, a.String())
+	}
+	return strings.Join(words, " ")
+}
+
+// stage is a world without chance: messages take 1 ms, the arbiter's answers 2 ms, and nothing goes wrong unless a
+// command says so.
+type stage struct {
+	now     time.Duration
+	a, b    *actor
+	record  arbiter.Record
+	arbiter string // "up", "down", "mute": carries claims out, but its answers are lost
+	cut     []string
+	queue   []delivery
+	said    strings.Builder
+}
+
+type delivery struct {
+	at time.Duration
+	to *actor
+	f  func(now time.Duration)
+}
+
+type actor struct {
+	name, title string
+	core        *replica.Core
+	dead        bool
+	stopped     bool
+	slow        bool      // does not execute
+	waits       bool      // stands before the entry that its machine ends with
+	ends        event.Seq // the machine's end: 0 unless known
+	acked       replica.Message
+	clock       time.Duration // ahead of the stage's
+	executed    []string
+}
+
+func newStage() *stage {
+	s := &stage{arbiter: "up"}
+	cfg := func(id, peer string) replica.Config {
+		return replica.Config{
+			ID: id, Peer: peer, Incarnation: "life of " + id,
+			HeartbeatEvery: 25 * ms, SuspectAfter: 100 * ms, ClaimRetryEvery: 50 * ms, ResendAfter: 60 * ms,
+			MaxUnackedBytes: 400, MaxUnappliedBytes: 800,
+		}
+	}
+	s.a = &actor{name: "a", core: replica.NewPrimary(cfg("a", "b")), clock: time.Hour}
+	s.b = &actor{name: "b", core: replica.NewBackup(cfg("b", "a")), clock: time.Minute}
+	return s
+}
+
+func (s *stage) tell(format string, args ...any) {
+	fmt.Fprintf(&s.said, "%4dms  %s\n", s.now/ms, fmt.Sprintf(format, args...))
+}
+
+func (s *stage) actor(name string) (*actor, error) {
+	switch name {
+	case "a":
+		return s.a, nil
+	case "b":
+		return s.b, nil
+	}
+	return nil, fmt.Errorf("nobody is called %q", name)
+}
+
+func (s *stage) other(x *actor) *actor {
+	if x == s.a {
+		return s.b
+	}
+	return s.a
+}
+
+func (s *stage) command(words []string) error {
+	if len(words) == 0 {
+		return nil
+	}
+	var who *actor
+	arg := ""
+	if len(words) > 1 {
+		arg = words[1]
+		who, _ = s.actor(arg)
+	}
+	switch verb := words[0]; {
+	case verb == "begin":
+		s.do(s.b, s.b.core.PeerUp)
+		s.do(s.a, s.a.core.PeerUp)
+		s.run(10 * ms)
+	case verb == "tick" && arg != "":
+		d, err := time.ParseDuration(arg)
+		if err != nil {
+			return err
+		}
+		s.run(d)
+	case verb == "ask": // the present primary's machine gets a request and says a reply
+		s.ask(words[1:])
+	case verb == "arbiter" && (arg == "up" || arg == "down" || arg == "mute"):
+		s.arbiter = arg
+	case verb == "isolate" && len(words) == 3: // in both directions
+		s.cut = append(s.cut, words[1]+words[2], words[2]+words[1])
+	case verb == "cut" && len(words) == 3: // from the first to the second
+		s.cut = append(s.cut, words[1]+words[2])
+	case verb == "heal":
+		s.cut = nil
+	case verb == "break": // the log channel; both learn of it
+		for _, x := range []*actor{s.a, s.b} {
+			s.deliver(x, ms, x.core.PeerDown)
+		}
+	case who == nil:
+		return errors.New("not a command, or nobody to do it")
+	case verb == "kill": // its sockets close
+		s.leave(who)
+	case verb == "unplug": // the host loses power: nobody hears of it
+		who.dead = true
+	case verb == "stop":
+		who.stopped = true
+	case verb == "resume":
+		who.stopped = false
+	case verb == "slow":
+		who.slow = true
+	case verb == "fast":
+		who.slow = false
+	case verb == "diverge": // as the shell does when digests differ
+		s.do(who, func(now time.Duration) { who.core.Halt(now, "the state differs") })
+	case verb == "end": // the primary's machine shuts down
+		s.do(who, func(now time.Duration) {
+			_ = who.core.Append(now, []event.Entry{{Kind: event.KindCommit}})
+			who.core.Finish()
+			s.other(who).ends = who.core.Last()
+		})
+	case verb == "state":
+		c := who.core
+		frozen, err := c.Frozen()
+		s.tell("%s is %v in view %d, alone %t, full %t, frozen %t %v, holds %d, executed %d, outputs waiting %d",
+			who.name, c.Role(), c.View(), c.Solo(), c.Full(), frozen, err, c.Last(), c.Applied(), c.HeldOutputs())
+	default:
+		return errors.New("not a command")
+	}
+	return nil
+}
+
+func (s *stage) ask(words []string) {
+	for _, x := range []*actor{s.a, s.b} {
+		if x.core.Role() != replica.Primary || x.dead || x.stopped {
+			continue
+		}
+		for _, w := range words {
+			if frozen, _ := x.core.Frozen(); x.core.Full() || frozen {
+				s.tell("%s: the machine stands still and does not hear %q", x.name, w)
+				return
+			}
+			s.do(x, func(now time.Duration) {
+				_ = x.core.Append(now, []event.Entry{{Kind: event.KindNet, Data: []byte(w)}})
+			})
+			s.do(x, func(now time.Duration) {
+				x.core.Hold(now, []any{"reply to " + w})
+				_ = x.core.Append(now, []event.Entry{{Kind: event.KindCommit}})
+			})
+		}
+		return
+	}
+	s.tell("nobody hears %q", strings.Join(words, " "))
+}
+
+func (s *stage) deliver(to *actor, after time.Duration, f func(now time.Duration)) {
+	s.queue = append(s.queue, delivery{s.now + after, to, f})
+}
+
+func (s *stage) leave(x *actor) {
+	x.dead = true
+	o := s.other(x)
+	s.deliver(o, ms, o.core.PeerDown)
+}
+
+// run lets time pass, 1 ms at a time.
+func (s *stage) run(d time.Duration) {
+	for end := s.now + d; s.now < end; {
+		s.now += ms
+		for i := 0; i < len(s.queue); {
+			q := s.queue[i]
+			switch {
+			case q.to.dead:
+				s.queue = slices.Delete(s.queue, i, i+1)
+			case q.at <= s.now && !q.to.stopped:
+				s.queue = slices.Delete(s.queue, i, i+1)
+				s.do(q.to, q.f)
+			default:
+				i++
+			}
+		}
+		for _, x := range []*actor{s.a, s.b} {
+			if x.dead || x.stopped {
+				continue
+			}
+			if s.now%(5*ms) == 0 {
+				s.do(x, x.core.Tick)
+			}
+			s.execute(x)
+		}
+	}
+}
+
+func (s *stage) execute(x *actor) {
+	for !x.slow {
+		e, ok := x.core.Next()
+		if !ok {
+			return
+		}
+		s.do(x, func(now time.Duration) {
+			// The machine says the reply on its way to the entry that follows the request.
+			if e.Kind == event.KindCommit && len(x.executed) > 0 {
+				x.core.Hold(now, []any{"reply to " + x.executed[0]})
+				x.executed = x.executed[1:]
+			}
+			if e.Kind == event.KindNet {
+				x.executed = append(x.executed, string(e.Data))
+			}
+			x.core.ExecutedTo(now, e.Seq, uint64(e.Seq))
+			if e.Seq == x.ends {
+				x.core.Finish()
+			}
+		})
+	}
+}
+
+func (s *stage) do(x *actor, f func(now time.Duration)) {
+	if x.dead {
+		return
+	}
+	f(s.now + x.clock)
+	r := x.core.Ready()
+	for _, n := range r.Notices {
+		s.tell("%s: %s", x.name, n.Text)
+	}
+	for _, m := range r.Messages {
+		s.send(x, m)
+	}
+	for _, o := range r.Release {
+		s.tell("%s: releases %q", x.name, o)
+	}
+	if r.Claim != nil {
+		s.claim(x, *r.Claim)
+	}
+	if x.core.Role() == replica.Halted {
+		s.leave(x)
+	}
+}
+
+func (s *stage) send(x *actor, m replica.Message) {
+	o := s.other(x)
+	lost := ""
+	if slices.Contains(s.cut, x.name+o.name) {
+		lost = " (lost)"
+	}
+	switch {
+	case m.Type == replica.MsgAck && (m.View != x.acked.View || m.Held != x.acked.Held || m.Executed != x.acked.Executed || m.Gap):
+		s.tell("%s: → %s ack of view %d, holds %d, executed %d%s", x.name, o.name, m.View, m.Held, m.Executed, lost)
+		x.acked = m
+	case len(m.Entries) > 0:
+		s.tell("%s: → %s entries %d-%d of view %d, released %d%s", x.name, o.name,
+			m.Entries[0].Seq, m.Entries[len(m.Entries)-1].Seq, m.View, m.Released, lost)
+	}
+	if lost == "" {
+		s.deliver(o, ms, func(now time.Duration) { o.core.Step(now, m) })
+	}
+}
+
+func (s *stage) claim(x *actor, c replica.Claim) {
+	unknown := func() {
+		s.deliver(x, 2*ms, func(now time.Duration) { x.core.Claimed(now, arbiter.Record{}, false, errors.New("no answer")) })
+	}
+	if s.arbiter == "down" || slices.Contains(s.cut, x.name+"arbiter") {
+		unknown()
+		return
+	}
+	current, won, err := arbiter.Decide(s.record, c)
+	if current != s.record {
+		s.tell("arbiter: grants view %d to %s, backup %q", c.Number, x.name, c.Backup)
+	}
+	s.record = current
+	if s.arbiter == "mute" {
+		unknown()
+		return
+	}
+	s.deliver(x, 2*ms, func(now time.Duration) { x.core.Claimed(now, current, won, err) })
+}
