@@ -64,6 +64,13 @@ func (w *World) planFaults() {
 			w.planAt(at+r.between(0, 4*ms), nil, w.fault())
 		}
 	}
+	if r.chance(12) { // the machine shuts down, by its own wish
+		w.planAt(r.between(5*ms, w.s.trouble), nil, func() {
+			for _, p := range w.members {
+				p.end()
+			}
+		})
+	}
 	if r.chance(4) { // the collector of garbage stops each now and then
 		for at := time.Duration(0); at < w.s.trouble; at += r.between(5*ms, 120*ms) {
 			slot := r.intn(len(w.members))
@@ -84,13 +91,22 @@ func (w *World) fault() func() {
 	switch r.intn(20) {
 	case 0, 1, 2, 3:
 		fuse, power, again := 1+r.intn(12), r.chance(3), r.chance(4)
+		at := doom(r.intn(6))
 		return func() {
 			p := victim()
-			if p.dead || p.fuse > 0 {
+			if p.dead || p.fuse > 0 || p.doom != doomNone {
 				return
 			}
-			w.tell(nil, "%s will be killed %d steps from now", p.title, fuse)
-			p.fuse, p.powerOff = fuse, power
+			p.powerOff = power
+			switch at {
+			case doomAfterSend, doomAtRelease, doomInBetween:
+				w.tell(nil, "%s will be killed %s", p.title, [...]string{"", "when it has sent messages",
+					"when it is about to release output", "when it has sent messages and is about to release output"}[at])
+				p.doom = at
+			default:
+				w.tell(nil, "%s will be killed %d steps from now", p.title, fuse)
+				p.fuse = fuse
+			}
 			if again {
 				w.plan(d, nil, func() { w.restart(p) })
 			}

@@ -89,6 +89,7 @@ type machine struct {
 	disk      []uint32  // disk requests that the shell has not taken
 	outs      []said    // outputs that the shell has not taken
 	chains    []uint64  // said.chain of every output so far
+	down      bool      // has shut down
 }
 
 func newMachine(clients int, forgetful bool) *machine {
@@ -100,7 +101,7 @@ func (m *machine) idle() bool { return len(m.jobs) == 0 }
 
 // run executes up to a position, or less if the machine falls idle.
 func (m *machine) run(until event.Position) {
-	for m.pos < until && len(m.jobs) > 0 {
+	for m.pos < until && len(m.jobs) > 0 && !m.down {
 		n := min(m.left, int(until-m.pos))
 		m.pos += event.Position(n)
 		m.left -= n
@@ -129,6 +130,8 @@ func (m *machine) deliver(e *event.Entry) {
 		m.add(job{cost: chatterCost, kind: event.KindClock})
 	case event.KindDisk:
 		m.add(job{cost: diskCost, kind: event.KindDisk, disk: binary.LittleEndian.Uint32(e.Data)})
+	case event.KindCommit:
+		m.down = m.down || len(e.Data) > 0
 	}
 }
 

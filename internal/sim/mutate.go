@@ -30,6 +30,7 @@ var Mutations = []Mutation{
 	{"diverge", "a bit of the backup's machine flips, once in a while", mutation{diverge: true}},
 	{"forget-requests", "the machine executes a repeated request again", mutation{forgetRequests: true}},
 	{"ask-once", "a claim that was not answered is not asked again", mutation{askOnce: true}},
+	{"forget-the-end", "a backup takes no notice of the machine's end", mutation{forgetEnd: true}},
 	{"namesakes", "messages for a killed process reach the one that was started under its name", mutation{namesakes: true}},
 }
 
@@ -37,7 +38,7 @@ var Mutations = []Mutation{
 type mutation struct {
 	earlyRelease, everyClaimWins, actWithoutClaim, ackDropped, ackAfterClaim, liveEarly bool
 	forgetFreshness, applyTwice, forgetKept, tellEarly, reuseIncarnation, namesakes     bool
-	diverge, forgetRequests, askOnce                                                    bool
+	diverge, forgetRequests, askOnce, forgetEnd                                         bool
 }
 
 func findMutation(name string) (mutation, error) {

@@ -10,6 +10,9 @@ import (
 	"understudy/replica"
 )
 
+// goodbyeTimeout is how long a primary whose machine has ended waits for its backup to execute that.
+const goodbyeTimeout = 500 * time.Millisecond
+
 // clock is a process's monotonic clock: rate thousandths of the world's speed, since a moment.
 type clock struct {
 	base, since time.Duration
@@ -40,6 +43,7 @@ type process struct {
 
 	dead      bool
 	fuse      int // steps of the shell until it is killed, 0: none. See step
+	doom      doom
 	powerOff  bool
 	stopped   bool
 	resumeAt  time.Duration
@@ -51,6 +55,8 @@ type process struct {
 	follows   replica.ViewNumber
 	brokenAt  time.Duration // when PeerDown was told; 0: never
 	firstSolo bool
+	goodbyeAt time.Duration // when the machine ended
+	left      bool          // in good order, after the machine's end
 	askedView uint64
 	saw       event.Seq // newest entry that arrived, for a mutation
 	early     bool      // claimed its view because the channel broke, not because of silence
@@ -101,6 +107,24 @@ func (p *process) step() bool {
 	return !p.dead
 }
 
+// doom is the moment at which a process is killed, if not some steps from now.
+type doom uint8
+
+const (
+	doomNone      doom = iota
+	doomAfterSend      // when it has sent messages
+	doomAtRelease      // when it is about to release output
+	doomInBetween      // when it has sent messages and is about to release output
+)
+
+// strike kills the process if its moment has come: messages are sent, outputs are not yet released.
+func (p *process) strike(r *replica.Ready) {
+	sent, releases := len(r.Messages) > 0, len(r.Release) > 0
+	if p.doom == doomAfterSend && sent || p.doom == doomAtRelease && releases || p.doom == doomInBetween && sent && releases {
+		p.kill(p.powerOff)
+	}
+}
+
 // do steps the core with f and carries out what it asks for.
 func (p *process) do(f func(now time.Duration)) {
 	if !p.step() {
@@ -137,6 +161,7 @@ func (p *process) do(f func(now time.Duration)) {
 		}
 		p.send(r.Messages[i])
 	}
+	p.strike(&r)
 	for _, o := range r.Release {
 		if !p.step() {
 			return
@@ -190,6 +215,14 @@ func (p *process) peerDown() {
 	p.w.tell(p, "learns that the log channel broke")
 	p.brokenAt = p.w.now
 	p.do(func(now time.Duration) { p.core.PeerDown(now) })
+	if p.m.down && p.role == replica.Backup && p.step() {
+		if asked, _ := p.core.Frozen(); !asked && p.core.Applied() == p.core.Last() {
+			p.w.tell(p, "leaves too, as the machine has ended")
+			p.w.watch.ended(p, true)
+			p.left = true
+			p.kill(false)
+		}
+	}
 }
 
 func (p *process) claimed(current arbiter.Record, won bool, err error) {
@@ -208,7 +241,9 @@ func (p *process) execute() {
 	slow := w.now < p.sluggish
 	switch p.role {
 	case replica.Primary:
-		if frozen, _ := p.core.Frozen(); !frozen && !p.core.Full() {
+		if p.m.down {
+			p.sayGoodbye()
+		} else if frozen, _ := p.core.Frozen(); !frozen && !p.core.Full() {
 			p.lead()
 		}
 		if slow {
@@ -234,11 +269,7 @@ func (p *process) execute() {
 func (p *process) lead() {
 	w, m := p.w, p.m
 	p.disk.submit(w, p)
-	outs := make([]any, 0, len(m.outs))
-	for i := range m.outs {
-		outs = append(outs, m.outs[i])
-	}
-	m.outs = m.outs[:0]
+	outs := p.said()
 	p.entries = p.entries[:0]
 	deliver := func(e event.Entry) {
 		e.Pos = m.pos
@@ -272,6 +303,53 @@ func (p *process) lead() {
 	m.run(m.pos + event.Position(w.rng.intn(2*requestCost)+1))
 }
 
+// said takes the machine's outputs.
+func (p *process) said() []any {
+	if len(p.m.outs) == 0 {
+		return nil
+	}
+	outs := make([]any, 0, len(p.m.outs))
+	for i := range p.m.outs {
+		outs = append(outs, p.m.outs[i])
+	}
+	p.m.outs = p.m.outs[:0]
+	return outs
+}
+
+// end shuts the machine of a primary down: a last entry says so.
+func (p *process) end() {
+	if p.dead || p.stopped || p.role != replica.Primary || p.m.down {
+		return
+	}
+	w := p.w
+	w.tell(p, "the machine shuts down")
+	e := event.Entry{Pos: p.m.pos, Kind: event.KindCommit, Data: []byte("down")}
+	p.m.deliver(&e)
+	p.w.watch.appended(p)
+	outs := p.said()
+	p.do(func(now time.Duration) {
+		p.core.Hold(now, w.mutation.holds(p, outs))
+		_ = p.core.Append(now, []event.Entry{e})
+		p.core.Finish()
+	})
+	p.goodbyeAt = p.w.now
+}
+
+// sayGoodbye leaves when the backup has executed the end too, or there is none, or it takes too long.
+func (p *process) sayGoodbye() {
+	if p.goodbyeAt == 0 { // learned of the end as a backup
+		p.goodbyeAt = p.w.now
+		p.do(func(time.Duration) { p.core.Finish() })
+	}
+	executed := p.core.Applied() == p.core.Last()
+	if p.core.Solo() || executed || p.w.now > p.goodbyeAt+goodbyeTimeout {
+		p.w.tell(p, "leaves, as the machine has ended")
+		p.w.watch.ended(p, executed && !p.core.Solo())
+		p.left = true
+		p.kill(false)
+	}
+}
+
 // follow executes one entry of the log, if there is one and what it needs of the disk is there.
 func (p *process) follow() bool {
 	if p.role != replica.Backup || p.dead {
@@ -284,10 +362,7 @@ func (p *process) follow() bool {
 	w, m := p.w, p.m
 	m.run(e.Pos)
 	p.disk.submit(w, p)
-	for i := range m.outs {
-		p.outs = append(p.outs, m.outs[i])
-	}
-	m.outs = m.outs[:0]
+	p.outs = append(p.outs, p.said()...)
 	if m.pos != e.Pos {
 		w.fail("digests agree", "%s: entry %d is for position %d, the machine is at %d", p.title, e.Seq, e.Pos, m.pos)
 		return false
@@ -309,6 +384,9 @@ func (p *process) follow() bool {
 	p.do(func(now time.Duration) {
 		p.core.Hold(now, outs)
 		p.core.ExecutedTo(now, e.Seq, uint64(m.pos))
+		if m.down && !w.mutation.forgetEnd {
+			p.core.Finish()
+		}
 	})
 	return true
 }
@@ -320,7 +398,7 @@ func (p *process) kill(power bool) {
 	}
 	p.dead = true
 	p.fuse = 0
-	if p.core.Role() != replica.Halted {
+	if p.core.Role() != replica.Halted && !p.left {
 		p.w.tell(p, "is killed")
 	}
 	p.waiting, p.inbox = nil, nil

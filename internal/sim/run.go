@@ -40,7 +40,9 @@ func Run(opt Options) (Result, error) {
 			}
 		}
 	}
-	if _, dead := w.rightlyDead(); dead {
+	if w.over {
+		c.Ended = 1
+	} else if _, dead := w.rightlyDead(); dead {
 		c.Dead = 1
 	}
 	return Result{Options: opt, Failure: w.failure, Story: w.story, Counts: c}, nil

@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"time"
+
 	"understudy/event"
 	"understudy/replica"
 )
@@ -16,6 +18,7 @@ const (
 	ruleDigests   = "digests agree"
 	ruleLinear    = "linearizable"
 	ruleComesBack = "comes back"
+	ruleQuietEnd  = "no claim after the end"
 )
 
 // viewed is what the watchers know of a view.
@@ -37,6 +40,7 @@ type watchers struct {
 	highest replica.ViewNumber
 	late    int // releases in a view after one in a higher view: see Stale
 	counts  Counts
+	ends    bool // a primary left after its backup had executed the machine's end
 }
 
 // Counts tells what a run was made of, so that a test can see that the scenarios reach what they should.
@@ -48,6 +52,9 @@ type Counts struct {
 	LiveRuns int // backups that went live
 	Late     int // outputs released after one of a higher view, where that is allowed
 	Dead     int // runs that ended with nobody left who might lead
+	Ended    int // runs in which the machine shut down
+
+	Slowest time.Duration // from the end of the faults until every client was served
 }
 
 // Add sums up.
@@ -59,6 +66,8 @@ func (c *Counts) Add(d Counts) {
 	c.LiveRuns += d.LiveRuns
 	c.Late += d.Late
 	c.Dead += d.Dead
+	c.Ended += d.Ended
+	c.Slowest = max(c.Slowest, d.Slowest)
 }
 
 func (t *watchers) view(n replica.ViewNumber) *viewed {
@@ -182,10 +191,19 @@ func (t *watchers) executed(p *process, s event.Seq) {
 
 // asked is called when a claim is handed to the shell.
 func (t *watchers) asked(p *process, c replica.Claim) {
+	if t.ends {
+		t.w.fail(ruleQuietEnd, "%s claims view %d after both had executed the machine's end", p.title, c.Number)
+	}
 	if c.Number > p.askedView {
 		p.askedView = c.Number
 		p.early = p.role == replica.Backup && p.brokenAt == t.w.now
 	}
+}
+
+// ended is called when a primary leaves because its machine has ended.
+func (t *watchers) ended(p *process, both bool) {
+	t.ends = t.ends || both
+	t.w.over = true
 }
 
 // end judges the run as a whole.

@@ -48,6 +48,7 @@ type World struct {
 	watch    watchers
 	mutation mutation
 	healed   time.Duration // when the faults ended
+	over     bool          // the machine has ended in good order
 	failure  *Failure
 	telling  bool
 	story    []string
@@ -142,11 +143,15 @@ func (w *World) run() {
 // ended tells whether the run has shown what it can: every client was served after the faults, or nobody is
 // left to serve, or time is up.
 func (w *World) ended() bool {
+	if w.over {
+		return w.now > w.healed+2*w.s.config.SuspectAfter
+	}
 	served := true
 	for _, c := range w.clients {
 		served = served && c.after > 0
 	}
 	if served {
+		w.watch.counts.Slowest = w.now - w.healed
 		return true
 	}
 	someone := false
@@ -192,11 +197,17 @@ func (w *World) census() string {
 // rightlyDead tells whether the rules leave nobody who may lead: the last view's primary is gone, and so is its backup, if
 // it ever was one. A group stops rather than forget its state.
 func (w *World) rightlyDead() (string, bool) {
+	if w.over {
+		return "its machine has shut down", true
+	}
 	r := w.reg.record
 	if r == (arbiter.Record{}) {
 		return "its first primary was killed before view 1", w.everyone[0].killed()
 	}
 	for _, p := range w.everyone {
+		if p.m.down && !p.dead && p.core.Applied() == p.core.Last() {
+			return "its machine has shut down, and " + p.title + " has executed that", true
+		}
 		if p.incarnation == r.Claimant && !p.killed() {
 			return "", false
 		}
@@ -229,7 +240,7 @@ func (w *World) heal() {
 	w.reg.down, w.reg.mute, w.reg.slow = 0, 0, 0
 	w.s.clientLoss, w.s.claimLoss = 0, 0
 	for _, p := range w.everyone {
-		p.fuse, p.sluggish = 0, 0
+		p.fuse, p.doom, p.sluggish = 0, doomNone, 0
 		if p.stopped {
 			p := p
 			at := max(0, p.resumeAt-w.now)
