@@ -18,6 +18,10 @@ import (
 	"understudy/internal/image/progress"
 )
 
+// demoSuspectAfter is larger than a replica's default: all of the demo shares one host with whatever else
+// runs there, and a side that is starved of its processor must not look dead.
+const demoSuspectAfter = 500 * time.Millisecond
+
 func demoCommand() *cobra.Command {
 	var (
 		asJSON, keep bool
@@ -86,7 +90,7 @@ Exit code 0 only if nothing was lost or done twice and the connection lived. Ctr
 	f.StringVar(&forward, "forward", "127.0.0.1:0", "where Redis in the guest is reached from this host; port 0 is any free one")
 	f.DurationVar(&o.Load, "load", 3*time.Second, "how long to write before the kill and after it")
 	f.DurationVar(&o.Boot, "boot-timeout", 5*time.Minute, "how long the guest may take to boot")
-	f.DurationVar(&o.Pair.SuspectAfter, "suspect-after", host.DefaultSuspectAfter, "silence after which the other side is suspected to be dead")
+	f.DurationVar(&o.Pair.SuspectAfter, "suspect-after", demoSuspectAfter, "silence after which the other side is suspected to be dead; a killed process is noticed at once")
 	f.StringVar(&archive.Mirror, "mirror", "", "URL of a Debian mirror (default: UNDERSTUDY_MIRROR, or apt's)")
 	return c
 }

@@ -95,7 +95,7 @@ type Load struct {
 	duplicated int
 }
 
-// gap is a stretch without an acknowledgement.
+// gap is the stretch between two acknowledgements.
 type gap struct {
 	from, to time.Time
 }
@@ -177,8 +177,8 @@ func (l *Load) once(i int) error {
 // acked notes an acknowledgement; l.mu is held.
 func (l *Load) acked() {
 	now := time.Now()
-	if now.Sub(l.lastAck) > 20*time.Millisecond {
-		l.gaps = append(l.gaps, gap{l.lastAck, now})
+	if l.gaps = append(l.gaps, gap{l.lastAck, now}); len(l.gaps) > 2*keptGaps {
+		l.gaps = l.gaps[:copy(l.gaps, l.gaps[len(l.gaps)-keptGaps:])]
 	}
 	l.lastAck = now
 	l.acks++
@@ -191,22 +191,25 @@ func (l *Load) Acks() int {
 	return l.acks
 }
 
-// Blackout is the stretch without an acknowledgement around moment at; 0 if there was none above 20 ms.
+// keptGaps is how many of the last acknowledgements Blackout can look back on: at a few thousand a second,
+// more than a minute.
+const keptGaps = 200_000
+
+// blackoutBegins is how long after a failure a client may still be served, by replies that were under way.
+const blackoutBegins = 500 * time.Millisecond
+
+// Blackout is the longest stretch without an acknowledgement that a failure at the moment at can have
+// caused: one that ended after it, and began before it or soon after.
 func (l *Load) Blackout(at time.Time) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	longest := time.Duration(0)
 	for _, g := range l.gaps {
-		if !g.from.After(at) && !g.to.Before(at) {
-			return g.to.Sub(g.from)
+		if g.to.After(at) && g.from.Before(at.Add(blackoutBegins)) {
+			longest = max(longest, g.to.Sub(g.from))
 		}
 	}
-	// Without a gap at the moment itself, the next one is the consequence of it if it begins at once.
-	for _, g := range l.gaps {
-		if g.from.After(at) && g.from.Sub(at) < 500*time.Millisecond {
-			return g.to.Sub(g.from)
-		}
-	}
-	return 0
+	return longest
 }
 
 // Verify reads back everything that was acknowledged, over the same connection, after Run has returned.

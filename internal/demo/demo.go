@@ -72,7 +72,8 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		victim, survivor = p.B, p.A
 	}
 	if s, err := StatusOf(p.A); err != nil || s.Role != "primary" || s.Solo {
-		return rep, fmt.Errorf("the machine is not protected any more before the kill: a is %s, solo %v (this host may be overloaded; --suspect-after raises the bound)", s.Role, s.Solo)
+		return rep, fmt.Errorf("the machine is not protected any more before the kill (this host may be overloaded; --suspect-after raises the bound): host a: %s; host b: %s",
+			p.A.LastWords(), p.B.LastWords())
 	}
 	rep.AckedBefore = load.Acks()
 	killed := time.Now()
