@@ -50,7 +50,7 @@ func findMutation(name string) (mutation, error) {
 			return Mutations[i].rules, nil
 		}
 	}
-	return mutation{}, fmt.Errorf("no mutation is called %q", name)
+	return mutation{}, fmt.Errorf("no mutation is called %q: see understudy sim --help", name)
 }
 
 // ready may change what the core asked for.

@@ -98,7 +98,7 @@ func (t *watchers) released(p *process, s said) {
 
 	switch {
 	case v.last == 0 && s.n > t.most+1:
-		t.w.fail(ruleInOrder, "%s begins view %d with output %d, but outputs %d to %d never left", p.title, n, s.n, t.most+1, s.n-1)
+		t.w.fail(ruleInOrder, "%s begins view %d with output %d, but the newest that ever left is %d", p.title, n, s.n, t.most)
 	case v.last != 0 && s.n != v.last+1:
 		t.w.fail(ruleInOrder, "%s releases output %d after output %d", p.title, s.n, v.last)
 	}
