@@ -116,6 +116,7 @@ type Core struct {
 	lastHeard  time.Duration // newest proof of life of the peer, moved on by pauses of our own (see Tick)
 	lastEcho   time.Duration // primary: send time of the newest acknowledged message
 	lastTick   time.Duration
+	maxSilence time.Duration // longest silence of the peer seen at a tick
 	lastSent   time.Duration
 	resendAt   time.Duration
 	newestSent time.Duration // backup: Sent of the newest append, echoed in acks
@@ -162,6 +163,9 @@ func (c *Core) Progress() uint64 {
 	}
 	return c.myProgress
 }
+
+// MaxSilence is the longest silence of the peer so far: how near it came to a false suspicion.
+func (c *Core) MaxSilence() time.Duration { return c.maxSilence }
 
 // HeldOutputs is the number of outputs that wait at the gate.
 func (c *Core) HeldOutputs() int { return len(c.held) }
@@ -244,6 +248,9 @@ func (c *Core) Tick(now time.Duration) {
 		c.lastHeard = min(now, c.lastHeard+gap)
 	}
 	c.lastTick = now
+	if c.role == Backup || c.role == Primary && !c.solo {
+		c.maxSilence = max(c.maxSilence, now-c.lastHeard)
+	}
 	if c.claim == claimWait && now >= c.claimRetryAt {
 		c.claim = claimAsk
 	}

@@ -27,7 +27,8 @@
 // earlier, and stops at 3/4 of SuspectAfter. So a primary that was stopped and resumed releases nothing after
 // its successor did, even if old acknowledgements wait in its socket, as long as the backup's clock runs at most
 // 4/3 as fast as the primary's (clocks that are 10% off in opposite directions: 11/9). A pause of either side is
-// no matter; a jump of the backup's clock counts as a pause if it is longer than a heartbeat.
+// no matter; a jump of the backup's clock counts as a pause if it is longer than a heartbeat, shorter
+// ones use the margin up.
 //
 // Three things can still let output of the old view leave after output of the new one: clocks beyond that
 // margin, such as one that stood still while its host was suspended; a backup that claims at once because the
