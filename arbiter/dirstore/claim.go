@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	// maxLooks bounds how often one call looks at a group whose grant moves while it looks: about a second
-	// with retryDelay between.
-	maxLooks   = 200
-	retryDelay = 5 * time.Millisecond
+	// maxLooks bounds how often one call looks at a group whose grant moves while it looks, with retryDelay
+	// between.
+	maxLooks   = 100
+	retryDelay = 2 * time.Millisecond
 	// leftoverAge is the age at which what a crash left of a group being made is removed.
 	leftoverAge = time.Hour
 )
@@ -171,7 +171,7 @@ func (s *Store) read(ctx context.Context, group string) (rec arbiter.Record, at 
 
 // damage tells a group that is not a directory from storage that does not answer.
 func (s *Store) damage(err error, group string) error {
-	if errors.Is(err, syscall.ENOTDIR) {
+	if info, e := s.root.Lstat(group); e == nil && !info.IsDir() {
 		return fmt.Errorf("%w: %s is not a directory", ErrCorrupt, group)
 	}
 	return err
