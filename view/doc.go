@@ -54,6 +54,7 @@
 //     granted. In-sync, once told, is never taken back within a view, and is told anew in the next.
 //   - A server that does not hold the state never acts as primary, even if a view names it. It keeps pinging
 //     what it pinged before (0, if it has just started).
+//   - It takes the primary's part in view n only if it had a part in n-1: what it holds of an older view is old.
 //   - A server that has restarted pings 0 until a view leaves it out. Member does that.
 //   - A server pings only while it could take the backup's place: a halted replica falls silent.
 package view

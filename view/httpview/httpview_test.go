@@ -25,7 +25,7 @@ const ms = time.Millisecond
 
 // handlerTransport is a network without sockets, so that HTTP runs on synctest's clock.
 type handlerTransport struct {
-	handler http.Handler
+	handler atomic.Value // http.Handler, always of one type
 	cut     atomic.Bool
 }
 
@@ -34,8 +34,14 @@ func (h *handlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, errors.New("no route")
 	}
 	w := httptest.NewRecorder()
-	h.handler.ServeHTTP(w, r)
+	h.handler.Load().(http.Handler).ServeHTTP(w, r)
 	return w.Result(), nil
+}
+
+func linkTo(h http.Handler) *handlerTransport {
+	t := &handlerTransport{}
+	t.handler.Store(h)
+	return t
 }
 
 // flaky is a register that can be cut off.
@@ -75,7 +81,7 @@ func newWorld(t *testing.T, n int) *world {
 			t.Fatal(err)
 		}
 		t.Cleanup(s.Close)
-		link := &handlerTransport{handler: NewServer(s, nil)}
+		link := linkTo(NewServer(s, nil))
 		c, err := NewClient("http://view", ClientOptions{Transport: link})
 		if err != nil {
 			t.Fatal(err)
@@ -97,10 +103,10 @@ func (w *world) host(name string) *host {
 	h := &host{}
 	m := view.NewMember("g", name, fmt.Sprintf("%s#%d", name, births.Add(1)))
 	h.Pinger = NewPinger(m, PingerOptions{OnView: func(a view.Answer) {
-		if h.MayFound() || h.MayJoin() || a.View.Primary == name && m.Taken()+1 == a.View.Number {
+		if h.MayFound() || h.MayJoin() || a.View.Primary == name && h.Taken()+1 == a.View.Number {
 			h.Take(a.View.Number)
 		}
-		if a.View.Primary == name && a.View.Backup != "" && m.Taken() == a.View.Number {
+		if a.View.Primary == name && a.View.Backup != "" && h.Taken() == a.View.Number {
 			h.InSync(a.View.Number)
 		}
 	}}, w.copies...)
@@ -203,7 +209,7 @@ func TestServiceAway(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		w.links[0].handler = NewServer(s, nil)
+		w.links[0].handler.Store(http.Handler(NewServer(s, nil)))
 		w.services[0] = s
 		pass(time.Second)
 		if _, err := w.copies[0].Get(t.Context(), "g"); !errors.Is(err, view.ErrUnknown) {
@@ -489,10 +495,10 @@ func TestClientTakesNothingForGranted(t *testing.T) {
 		"": 200, "<html>": 200, strings.Repeat(" ", 2<<20): 200, `{"error":"x","code":"invalid"}`: 500,
 		`{"view":{"number":-1}}`: 200, "bad gateway": 502, `{}`: 404, `{"code":"unknown"}`: 200 + 1,
 	} {
-		c, _ := NewClient("http://x", ClientOptions{Transport: &handlerTransport{handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, _ := NewClient("http://x", ClientOptions{Transport: linkTo(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(status)
 			_, _ = io.WriteString(w, body)
-		})}})
+		}))})
 		if _, err := c.Get(t.Context(), "g"); !errors.Is(err, ErrUnreachable) {
 			t.Errorf("%.30q: %v", body, err)
 		}

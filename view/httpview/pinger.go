@@ -124,6 +124,13 @@ func (p *Pinger) View() view.View {
 	return p.member.View()
 }
 
+// Taken is view.Member.Taken.
+func (p *Pinger) Taken() view.Number {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.member.Taken()
+}
+
 // MayFound is view.Member.MayFound.
 func (p *Pinger) MayFound() bool {
 	p.mu.Lock()
