@@ -214,7 +214,7 @@ func (p *process) peerDown() {
 	if p.m.down && p.role == replica.Backup && p.step() {
 		if asked, _ := p.core.Frozen(); !asked && p.core.Applied() == p.core.Last() {
 			p.w.tell(p, "leaves too, as the machine has ended")
-			p.w.watch.ended(p, true)
+			p.w.watch.ended(p, false) // the primary may not know: it may still claim
 			p.left = true
 			p.kill(false)
 		}

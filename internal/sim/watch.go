@@ -200,7 +200,7 @@ func (t *watchers) asked(p *process, c replica.Claim) {
 	}
 }
 
-// ended is called when a primary leaves because its machine has ended.
+// ended is called when a replica leaves because its machine has ended; both, if it knows that the other has executed that.
 func (t *watchers) ended(p *process, both bool) {
 	t.ends = t.ends || both
 	t.w.over = true
