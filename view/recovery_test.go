@@ -321,6 +321,17 @@ func TestArbiterUnreachable(t *testing.T) {
 		t.Error("still marked stale")
 	}
 
+	// It comes back to a group whose first server has died meanwhile.
+	b = newBench(t)
+	b.down = true
+	b.ping("a", 0)
+	b.pass(3 * time.Second)
+	b.down = false
+	b.pass(time.Second)
+	b.ping("b", 0)
+	b.pass(200*ms, "b:0")
+	b.want(1, "b", "")
+
 	// It comes back to a group that needs no change any more.
 	b = pair(t)
 	b.down = true

@@ -80,7 +80,8 @@ func (g *group) found() (next arbiter.Record, why string) {
 		}
 	}
 	for _, s := range g.servers {
-		if !g.dead(s) && !c.leaving(s) && s.life != "" {
+		// One that was heard just now: a first primary that died before its view was known cannot be replaced.
+		if g.time()-s.heard < maxStepPings*c.cfg.PingInterval && !c.leaving(s) {
 			// On behalf of the founder's life: after a restart of the service this tells it from a later one.
 			return arbiter.Record{Number: 1, Primary: s.name, Claimant: s.life}, "first server of the group"
 		}
