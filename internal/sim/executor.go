@@ -20,7 +20,7 @@ func (p *process) execute() {
 	case replica.Primary:
 		if p.m.down {
 			p.sayGoodbye()
-		} else if frozen, _ := p.core.Frozen(); !frozen && !p.core.Full() {
+		} else if frozen, _ := p.core.Frozen(); !frozen && (!p.core.Full() || p.w.mutation.neverFull) {
 			p.lead()
 		}
 		if slow {
@@ -118,7 +118,8 @@ func (p *process) sayGoodbye() {
 		p.goodbyeAt = p.w.now
 		p.do(func(time.Duration) { p.core.Finish() })
 	}
-	executed := p.core.Applied() == p.core.Last()
+	// The acknowledgement that told of the end may have come too late to release anything: the next one will.
+	executed := p.core.Applied() == p.core.Last() && (p.core.HeldOutputs() == 0 || p.w.mutation.hastyGoodbye)
 	if p.core.Solo() || executed || p.w.now > p.goodbyeAt+goodbyeTimeout {
 		p.w.tell(p, "leaves, as the machine has ended")
 		p.w.watch.ended(p, executed && !p.core.Solo())

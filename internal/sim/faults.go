@@ -24,7 +24,7 @@ func (w *World) choose() {
 		s.config.ResendAfter = time.Second
 	}
 	if r.chance(4) {
-		s.config.MaxUnackedBytes, s.config.MaxUnappliedBytes = 1<<10, 4<<10
+		s.config.MaxUnackedBytes, s.config.MaxUnappliedBytes = 1<<10, 2<<10
 	}
 	for i := range s.rates {
 		switch r.intn(8) {
@@ -100,8 +100,10 @@ func (w *World) fault() func() {
 			p.powerOff = power
 			switch at {
 			case doomAfterSend, doomAtRelease, doomInBetween:
-				w.tell(nil, "%s will be killed %s", p.title, [...]string{"", "when it has sent messages",
-					"when it is about to release output", "when it has sent messages and is about to release output"}[at])
+				w.tell(nil, "%s will be killed %s", p.title, [...]string{
+					"", "when it has sent messages",
+					"when it is about to release output", "when it has sent messages and is about to release output",
+				}[at])
 				p.doom = at
 			default:
 				w.tell(nil, "%s will be killed %d steps from now", p.title, fuse)

@@ -26,6 +26,9 @@ var Mutations = []Mutation{
 	{"apply-twice", "the backup executes an entry twice, once in a while", mutation{applyTwice: true}},
 	{"forget-kept-outputs", "a new primary does not repeat the outputs that it kept", mutation{forgetKept: true}},
 	{"tell-before-release", "the backup is told that outputs have left when they are about to", mutation{tellEarly: true}},
+	{"repeat-all", "the backup is never told of outputs that have left, and so would keep and repeat all", mutation{repeatAll: true}},
+	{"hasty-goodbye", "a primary whose machine has ended leaves before its last outputs have", mutation{hastyGoodbye: true}},
+	{"never-full", "the primary's machine does not wait when the log is full", mutation{neverFull: true}},
 	{"same-incarnation", "a restarted process uses the incarnation of its former life, so that its claims look like repeated ones", mutation{reuseIncarnation: true}},
 	{"diverge", "a bit of the backup's machine flips, once in a while", mutation{diverge: true}},
 	{"forget-requests", "the machine executes a repeated request again", mutation{forgetRequests: true}},
@@ -38,7 +41,7 @@ var Mutations = []Mutation{
 type mutation struct {
 	earlyRelease, everyClaimWins, actWithoutClaim, ackDropped, ackAfterClaim, liveEarly bool
 	forgetFreshness, applyTwice, forgetKept, tellEarly, reuseIncarnation, namesakes     bool
-	diverge, forgetRequests, askOnce, forgetEnd                                         bool
+	diverge, forgetRequests, askOnce, forgetEnd, repeatAll, neverFull, hastyGoodbye     bool
 }
 
 func findMutation(name string) (mutation, error) {
@@ -88,6 +91,8 @@ func (p *process) skip(r *replica.Ready) {
 // arrives may change a message that arrives.
 func (m *mutation) arrives(p *process, msg replica.Message) replica.Message {
 	switch {
+	case m.repeatAll:
+		msg.Released = 0
 	case m.forgetFreshness && msg.Type == replica.MsgAck:
 		msg.Echo = p.clock.at(p.w.now)
 	case m.ackDropped && len(msg.Entries) > 0:

@@ -41,6 +41,7 @@ func (l *link) send(from *process, m replica.Message) {
 	side := l.side(from)
 	to := l.ends[1-side]
 	wr := &w.wires[from.slot][to.slot]
+	sentAt := w.now
 	if l.stream {
 		if l.broken {
 			return
@@ -53,7 +54,7 @@ func (l *link) send(from *process, m replica.Message) {
 		l.floor[1-side] = at
 		w.planAt(at, to, func() {
 			if !l.broken || !l.vanish {
-				to.receive(m)
+				to.receive(m, sentAt)
 			}
 		})
 		return
@@ -70,12 +71,12 @@ func (l *link) send(from *process, m replica.Message) {
 			slot := to.slot
 			w.plan(w.rng.between(wr.lo, wr.hi), nil, func() {
 				if p := w.members[slot]; !p.dead && !p.stopped {
-					p.receive(m)
+					p.receive(m, sentAt)
 				}
 			})
 			continue
 		}
-		w.plan(w.rng.between(wr.lo, wr.hi), to, func() { to.receive(m) })
+		w.plan(w.rng.between(wr.lo, wr.hi), to, func() { to.receive(m, sentAt) })
 	}
 }
 

@@ -49,6 +49,7 @@ type process struct {
 
 	held      event.Seq // newest entry that it ever held
 	follows   replica.ViewNumber
+	heard     time.Duration // when the newest message that it took as backup was sent
 	brokenAt  time.Duration // when PeerDown was told; 0: never
 	firstSolo bool
 	goodbyeAt time.Duration // when the machine ended
@@ -202,9 +203,13 @@ func describe(m replica.Message) string {
 	return fmt.Sprintf("append{view %d, entries %d-%d, released %d}", m.View, m.Entries[0].Seq, m.Entries[len(m.Entries)-1].Seq, m.Released)
 }
 
-func (p *process) receive(m replica.Message) {
+func (p *process) receive(m replica.Message, sentAt time.Duration) {
 	m = p.w.mutation.arrives(p, m)
 	p.do(func(now time.Duration) { p.core.Step(now, m) })
+	if p.role == replica.Backup && p.askedView == 0 {
+		p.heard = max(p.heard, sentAt)
+		p.w.watch.backlog(p)
+	}
 }
 
 func (p *process) peerDown() {

@@ -71,11 +71,14 @@ var caughtBy = map[string][]string{
 	"apply-twice":         {ruleOnce},
 	"forget-kept-outputs": {ruleInOrder},
 	"tell-before-release": {ruleInOrder},
+	"repeat-all":          {ruleInOrder},
+	"hasty-goodbye":       {ruleOrderly},
+	"never-full":          {ruleBounded},
 	"same-incarnation":    {ruleOneVoice, ruleKnown},
 	"namesakes":           {ruleKnown, ruleHeld, ruleComesBack},
 	"diverge":             {ruleDigests},
 	"forget-requests":     {ruleLinear},
-	"forget-the-end":      {ruleQuietEnd},
+	"forget-the-end":      {ruleOrderly},
 	"ask-once":            {ruleComesBack},
 }
 

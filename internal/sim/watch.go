@@ -18,7 +18,8 @@ const (
 	ruleDigests   = "digests agree"
 	ruleLinear    = "linearizable"
 	ruleComesBack = "comes back"
-	ruleQuietEnd  = "no claim after the end"
+	ruleOrderly   = "orderly end"
+	ruleBounded   = "bounded log"
 )
 
 // viewed is what the watchers know of a view.
@@ -35,8 +36,9 @@ type viewed struct {
 type watchers struct {
 	w       *World
 	views   []viewed
-	chains  []uint64 // said.chain of every output that was ever released; 0: not yet
-	most    int      // highest output that was ever released
+	chains  []uint64        // said.chain of every output that was ever released; 0: not yet
+	left    []time.Duration // when each output left for the first time
+	most    int             // highest output that was ever released
 	highest replica.ViewNumber
 	late    int // releases in a view after one in a higher view: see Stale
 	counts  Counts
@@ -106,6 +108,10 @@ func (t *watchers) released(p *process, s said) {
 
 	for len(t.chains) < s.n {
 		t.chains = append(t.chains, 0)
+		t.left = append(t.left, t.w.now)
+	}
+	if t.left[s.n-1] < p.heard {
+		t.w.fail(ruleInOrder, "%s repeats output %d, though it heard of its release", p.title, s.n)
 	}
 	if known := t.chains[s.n-1]; known != 0 && known != s.chain {
 		t.w.fail(ruleKnown, "%s releases another output %d than the world has seen", p.title, s.n)
@@ -192,7 +198,7 @@ func (t *watchers) executed(p *process, s event.Seq) {
 // asked is called when a claim is handed to the shell.
 func (t *watchers) asked(p *process, c replica.Claim) {
 	if t.ends && p.life == 1 { // one that was started again asks for view 1, in vain
-		t.w.fail(ruleQuietEnd, "%s claims view %d after both had executed the machine's end", p.title, c.Number)
+		t.w.fail(ruleOrderly, "%s claims view %d after both had executed the machine's end", p.title, c.Number)
 	}
 	if c.Number > p.askedView {
 		p.askedView = c.Number
@@ -203,7 +209,18 @@ func (t *watchers) asked(p *process, c replica.Claim) {
 // ended is called when a replica leaves because its machine has ended; both, if it knows that the other has executed that.
 func (t *watchers) ended(p *process, both bool) {
 	t.ends = t.ends || both
+	if n := len(p.m.chains); (both || p.core.Solo()) && t.most < n {
+		t.w.fail(ruleOrderly, "%s leaves at the machine's end, but outputs %d to %d never left", p.title, t.most+1, n)
+	}
 	t.w.over = true
+}
+
+// backlog is called when a backup has taken a message.
+func (t *watchers) backlog(p *process) {
+	const leastEntry, oneStop = 64, 64 // bytes that an entry counts at least; more entries than one stop ever has
+	if n := int(p.core.Last() - p.core.Applied()); (n-oneStop)*leastEntry > t.w.s.config.MaxUnappliedBytes {
+		t.w.fail(ruleBounded, "%s holds %d entries that it has not executed", p.title, n)
+	}
 }
 
 // end judges the run as a whole.
