@@ -90,8 +90,9 @@ func simulate(ctx context.Context, stdout, stderr io.Writer, opt sim.Options, se
 		return simFailed(stdout, failed, true)
 	}
 	fmt.Fprintf(stdout, "%d seeds, no rule broken: %.0f seeds a second\n", seeds, rate(seeds))
-	fmt.Fprintf(stdout, "%d outputs released, %d answers to clients, %d backups went live, %d groups rightly dead, %d late outputs allowed\n",
-		total.Outputs, total.Answers, total.LiveRuns, total.Dead, total.Late)
+	fmt.Fprintf(stdout, "%d outputs released, %d answers to clients, %d backups went live, %d machines shut down, %d groups rightly dead\n",
+		total.Outputs, total.Answers, total.LiveRuns, total.Ended, total.Dead)
+	fmt.Fprintf(stdout, "slowest recovery after the last fault %v; %d outputs late, as clocks or a broken channel allow\n", total.Slowest.Round(time.Millisecond), total.Late)
 	return nil
 }
 
