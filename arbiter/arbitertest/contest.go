@@ -19,12 +19,14 @@ type Answer struct {
 }
 
 // Contend claims number after number for a group until rounds are granted, and reports every answer. When it
-// is told nothing it claims the same again. It fails if the register ever steps back.
+// is told nothing it claims the same again, for as long as patience. It fails if the register ever steps back.
 func Contend(ctx context.Context, r arbiter.Register, group, claimant string, rounds int, report func(Answer)) error {
 	var cur arbiter.Record
+	answered := time.Now()
 	for n := 0; ; n++ {
 		seen, err := r.Get(ctx, group)
 		if err == nil {
+			answered = time.Now()
 			if seen.Number < cur.Number || seen.Number == cur.Number && seen != cur {
 				return fmt.Errorf("%s: the register went from %+v to %+v", claimant, cur, seen)
 			}
@@ -39,7 +41,7 @@ func Contend(ctx context.Context, r arbiter.Register, group, claimant string, ro
 				if seen, won, err = r.CompareAndSet(ctx, group, next); err == nil {
 					break
 				}
-				if !errors.Is(err, arbiter.ErrUnreachable) || ctx.Err() != nil {
+				if !errors.Is(err, arbiter.ErrUnreachable) || ctx.Err() != nil || time.Since(answered) > patience {
 					return fmt.Errorf("%s: claim %d: %w", claimant, next.Number, err)
 				}
 				time.Sleep(time.Millisecond)
@@ -51,7 +53,7 @@ func Contend(ctx context.Context, r arbiter.Register, group, claimant string, ro
 			report(Answer{Current: seen, Won: won})
 			continue
 		}
-		if !errors.Is(err, arbiter.ErrUnreachable) || ctx.Err() != nil {
+		if !errors.Is(err, arbiter.ErrUnreachable) || ctx.Err() != nil || time.Since(answered) > patience {
 			return fmt.Errorf("%s: get: %w", claimant, err)
 		}
 		time.Sleep(time.Millisecond)
@@ -62,10 +64,11 @@ func Contend(ctx context.Context, r arbiter.Register, group, claimant string, ro
 // if a watch ends with a number that is not news.
 func (c *Contest) Follow(ctx context.Context, r arbiter.Register, group string, rounds int) error {
 	after := uint64(0)
+	answered := time.Now()
 	for after < uint64(rounds) {
 		seen, err := r.Watch(ctx, group, after)
 		if err != nil {
-			if !errors.Is(err, arbiter.ErrUnreachable) || ctx.Err() != nil {
+			if !errors.Is(err, arbiter.ErrUnreachable) || ctx.Err() != nil || time.Since(answered) > patience {
 				return fmt.Errorf("watch after %d: %w", after, err)
 			}
 			time.Sleep(time.Millisecond)
@@ -77,7 +80,7 @@ func (c *Contest) Follow(ctx context.Context, r arbiter.Register, group string, 
 		c.mu.Lock()
 		c.sawLocked(seen)
 		c.mu.Unlock()
-		after = seen.Number
+		after, answered = seen.Number, time.Now()
 	}
 	return nil
 }

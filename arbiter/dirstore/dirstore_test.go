@@ -143,6 +143,37 @@ func TestTheSameClaimAtOnce(t *testing.T) {
 	}
 }
 
+// A winner that cleans up while the next number is being claimed leaves that claim's record alone.
+func TestCleaningSparesTheNextClaim(t *testing.T) {
+	dir := t.TempDir()
+	winner, next := open(t, dir), open(t, dir)
+	cleaning, proposed := make(chan struct{}), make(chan struct{})
+	winner.SetStep(func(step string) {
+		if step == "prune" {
+			close(cleaning)
+			<-proposed
+		}
+	})
+	cleaned := make(chan error, 1)
+	go func() {
+		_, _, err := winner.CompareAndSet(context.Background(), "g", one(1))
+		cleaned <- err
+	}()
+	<-cleaning
+	next.SetStep(func(step string) {
+		if step == "grant" {
+			close(proposed)
+			if err := <-cleaned; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	claim(t, next, one(2), true)
+	if got, err := open(t, dir).Get(t.Context(), "g"); err != nil || got != one(2) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 func TestOldRecordsAreRemoved(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
