@@ -17,6 +17,6 @@
 // former life of a process is not given to its successor. One answer comes for every claim that Ready hands out,
 // be it "unknown". Clocks never step back. A process does not stand still between taking the time for a step of
 // the core and doing what Ready says; a real one can (a signal, the scheduler), and an output can then leave as
-// much later. Nothing can be done about that short of a network that fences; see Stale in watch.go for why it
+// much later. Nothing can be done about that short of a network that fences; see "Freshness" in package replica for why it
 // does no harm.
 package sim

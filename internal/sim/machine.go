@@ -96,9 +96,6 @@ func newMachine(clients int, forgetful bool) *machine {
 	return &machine{hash: 1, sessions: make([]session, clients), forgetful: forgetful}
 }
 
-// idle tells that nothing is left to execute until an entry comes.
-func (m *machine) idle() bool { return len(m.jobs) == 0 }
-
 // run executes up to a position, or less if the machine falls idle.
 func (m *machine) run(until event.Position) {
 	for m.pos < until && len(m.jobs) > 0 && !m.down {

@@ -40,7 +40,6 @@ type watchers struct {
 	left    []time.Duration // when each output left for the first time
 	most    int             // highest output that was ever released
 	highest replica.ViewNumber
-	late    int // releases in a view after one in a higher view: see Stale
 	counts  Counts
 	ends    bool // a primary left after its backup had executed the machine's end
 }

@@ -15,7 +15,7 @@ const tickEvery = 5 * time.Millisecond
 
 // recovery bounds how long after the end of all faults every client must have been served, unless the group is
 // rightly dead: 300 ticks.
-const recovery = 300 * tickEvery
+const recovery = 200 * tickEvery
 
 // setting is what a seed chose for a whole run.
 type setting struct {
