@@ -292,7 +292,8 @@ func (c *Core) Halt(now time.Duration, why string) {
 
 // Finish tells that the machine has come to its end with the newest entry (primary: appended, backup:
 // executed). Once both have executed it there is nothing left to take over, and no silence is a reason for
-// a claim any more.
+// a claim any more. The primary may leave when Applied equals Last and HeldOutputs is 0: the acknowledgement
+// that tells of the end may be too old to release the last outputs, which then leave with the next one.
 func (c *Core) Finish() { c.finished = true }
 
 func (c *Core) suspect(now time.Duration, reason string) {

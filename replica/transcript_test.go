@@ -66,16 +66,15 @@ type delivery struct {
 }
 
 type actor struct {
-	name, title string
-	core        *replica.Core
-	dead        bool
-	stopped     bool
-	slow        bool      // does not execute
-	waits       bool      // stands before the entry that its machine ends with
-	ends        event.Seq // the machine's end: 0 unless known
-	acked       replica.Message
-	clock       time.Duration // ahead of the stage's
-	executed    []string
+	name     string
+	core     *replica.Core
+	dead     bool
+	stopped  bool
+	slow     bool      // does not execute
+	ends     event.Seq // the machine's end: 0 unless known
+	acked    replica.Message
+	clock    time.Duration // ahead of the stage's
+	executed []string
 }
 
 func newStage() *stage {
