@@ -214,7 +214,8 @@ func (w *World) rightlyDead() (string, bool) {
 	}
 	if r.Backup != "" {
 		b := w.everyone[1]
-		if b.core.Role() == replica.Joining {
+		if b.core.View() == 0 { // still joining, or it has given up
+
 			return "the primary was killed before its backup had heard of the view", true
 		}
 		if !b.killed() {
