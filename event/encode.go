@@ -7,7 +7,7 @@ import (
 )
 
 // MaxEntryBytes bounds the data of one entry. The largest is a disk completion that carries what was read.
-const MaxEntryBytes = 4 << 20
+const MaxEntryBytes = 8<<20 + 64
 
 // ErrMalformed is wrapped by every error of ParseBatch.
 var ErrMalformed = errors.New("malformed log entries")

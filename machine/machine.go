@@ -63,7 +63,8 @@ func (d Down) String() string {
 
 // Machine is the deterministic computer. See the package comment.
 type Machine struct {
-	cfg     Config
+	cfg     Config   // without Kernel and Initrd, which are in RAM
+	id      [32]byte // Config.Digest
 	ram     *mem.RAM
 	hart    *riscv.Hart
 	plic    *plic.PLIC
@@ -94,12 +95,13 @@ func New(cfg Config, ram []byte) (*Machine, error) {
 	if uint64(len(ram)) != cfg.MemBytes {
 		return nil, fmt.Errorf("make machine: %d bytes of RAM were mapped for %d", len(ram), cfg.MemBytes)
 	}
-	m := &Machine{cfg: cfg, ram: mem.New(ram)}
+	m := &Machine{cfg: cfg, id: cfg.Digest(), ram: mem.New(ram)}
 	m.build()
 	entry, dtb, err := m.load()
 	if err != nil {
 		return nil, err
 	}
+	m.cfg.Kernel, m.cfg.Initrd = nil, nil
 	m.hart.Reset(entry, 0, dtb)
 	m.clock = event.Clock{NowNs: 0, Rate: cfg.Rate}
 	m.hart.SetClock(0, m.clock)
@@ -232,8 +234,16 @@ func (m *Machine) Deliver(e event.Entry) error {
 	if e.Pos != m.Position() {
 		return fmt.Errorf("deliver entry %d: it is for position %d, the machine is at %d", e.Seq, e.Pos, m.Position())
 	}
+	said := len(m.outputs)
+	m.hart.DropReservation() // a device may have written what an LR read
 	err := m.deliver(e)
 	m.urgent = false
+	for _, o := range m.outputs[said:] {
+		// The output rule counts what leaves between two entries; requests to the host are not held by it.
+		if o.Kind == event.OutNet || o.Kind == event.OutConsole {
+			panic("machine: a device spoke to the world while an entry was delivered")
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("deliver entry %d at position %d: %w", e.Seq, e.Pos, err)
 	}

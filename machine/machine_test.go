@@ -417,7 +417,8 @@ func TestDeviceTree(t *testing.T) {
 	if err != nil {
 		t.Skip("dtc (Debian: device-tree-compiler) is not installed")
 	}
-	m := boot(t, Config{Kernel: ticker(t), Initrd: []byte("x"), NICs: []NIC{{}}, Disks: []Disk{{Sectors: 1}}, Cmdline: "console=ttyS0"})
+	m := boot(t, Config{Kernel: ticker(t), NICs: []NIC{{}}, Disks: []Disk{{Sectors: 1}}, Cmdline: "console=ttyS0"})
+	m.cfg.Initrd = []byte("x")
 	tree, err := m.deviceTree(mem.Base + 8<<20)
 	if err != nil {
 		t.Fatal(err)

@@ -32,11 +32,10 @@ var ErrSnapshot = errors.New("unusable snapshot")
 func (m *Machine) Snapshot(w io.Writer) error {
 	sum := crc32.New(castagnoli)
 	bw := bufio.NewWriterSize(io.MultiWriter(w, sum), 1<<16)
-	id := m.cfg.Digest()
 	var e state.Encoder
 	m.save(&e)
 	bw.WriteString(snapshotMagic)
-	bw.Write(id[:])
+	bw.Write(m.id[:])
 	var n [4]byte
 	u32 := func(v uint32) {
 		binary.LittleEndian.PutUint32(n[:], v)
@@ -94,7 +93,8 @@ func Restore(cfg Config, ram []byte, r io.Reader) (*Machine, error) {
 	if string(head[:len(snapshotMagic)]) != snapshotMagic {
 		return nil, bad("not a snapshot of this version")
 	}
-	if id := cfg.Digest(); string(id[:]) != string(head[len(snapshotMagic):][:32]) {
+	id := cfg.Digest()
+	if string(id[:]) != string(head[len(snapshotMagic):][:32]) {
 		return nil, bad("it is of another machine: image, memory size, disks or command line differ")
 	}
 	size := binary.LittleEndian.Uint32(head[len(head)-4:])
@@ -105,8 +105,9 @@ func Restore(cfg Config, ram []byte, r io.Reader) (*Machine, error) {
 	if err != nil || len(blob) != int(size) {
 		return nil, bad("it ends in the state")
 	}
-	m := &Machine{cfg: cfg, ram: mem.New(ram)}
+	m := &Machine{cfg: cfg, id: id, ram: mem.New(ram)}
 	m.build()
+	m.cfg.Kernel, m.cfg.Initrd = nil, nil
 	next := 0
 	for {
 		var n [4]byte

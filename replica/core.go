@@ -116,6 +116,9 @@ type Core struct {
 	lastHeard  time.Duration // newest proof of life of the peer, moved on by pauses of our own (see Tick)
 	lastEcho   time.Duration // primary: send time of the newest acknowledged message
 	lastTick   time.Duration
+	excused    time.Duration // of the present silence, by our own stand-stills
+	usual      time.Duration // longest silence that lately ended by itself
+	usualAt    time.Duration // when usual was last raised or halved
 	maxSilence time.Duration // longest silence of the peer seen at a tick
 	lastSent   time.Duration
 	resendAt   time.Duration
@@ -232,10 +235,7 @@ func (c *Core) PeerDown(now time.Duration) {
 		return
 	}
 	c.peerUp = false
-	switch {
-	case c.role == Backup:
-		c.suspect(now, "log channel closed")
-	case c.role == Primary && !c.solo:
+	if c.role == Backup || c.role == Primary && !c.solo {
 		c.suspect(now, "log channel closed")
 	}
 }
@@ -244,10 +244,15 @@ func (c *Core) PeerDown(now time.Duration) {
 // heartbeat says that this side stood still, stopped or starved of CPU, and could not have heard the other:
 // it does not count as the other's silence. Output is not released on the strength of it, though.
 func (c *Core) Tick(now time.Duration) {
-	if gap := now - c.lastTick; gap > c.cfg.HeartbeatEvery && c.lastTick != 0 {
+	if gap := now - c.lastTick; gap > c.cfg.HeartbeatEvery && c.lastTick != 0 && c.excused < maxPatience*c.cfg.SuspectAfter {
 		c.lastHeard = min(now, c.lastHeard+gap)
+		c.excused += gap
 	}
 	c.lastTick = now
+	if now-c.usualAt > maxPatience*c.cfg.SuspectAfter {
+		c.usual /= 2
+		c.usualAt = now
+	}
 	if c.role == Backup || c.role == Primary && !c.solo {
 		c.maxSilence = max(c.maxSilence, now-c.lastHeard)
 	}
@@ -262,7 +267,7 @@ func (c *Core) Tick(now time.Duration) {
 		} else if now-c.lastSent >= c.cfg.HeartbeatEvery {
 			c.sendAppend(now, nil)
 		}
-		if now-c.lastHeard > c.cfg.SuspectAfter {
+		if now-c.lastHeard > c.patience() {
 			c.suspect(now, fmt.Sprintf("silent for %v", now-c.lastHeard))
 		}
 	case c.role == Backup:
@@ -270,11 +275,37 @@ func (c *Core) Tick(now time.Duration) {
 			if c.ackDue || now-c.lastSent >= c.cfg.HeartbeatEvery {
 				c.sendAck(now)
 			}
-			if now-c.lastHeard > c.cfg.SuspectAfter {
+			if now-c.lastHeard > c.patience() {
 				c.suspect(now, fmt.Sprintf("silent for %v", now-c.lastHeard))
 			}
 		}
 	}
+}
+
+// maxPatience bounds, in units of SuspectAfter, how far the time-out grows on a host where silences are
+// common, and how much of a silence can be excused by stand-stills of our own.
+const maxPatience = 5
+
+// patience is the silence that raises suspicion: SuspectAfter, or half as much again as the longest silence that
+// lately ended by itself, if that is more. Where both sides compete with others for a processor, a fixed time-out
+// that suits a quiet host would end the protection every few minutes. Waiting longer is always safe: what
+// may be released does not depend on it.
+func (c *Core) patience() time.Duration {
+	return min(max(c.cfg.SuspectAfter, c.usual*3/2), maxPatience*c.cfg.SuspectAfter)
+}
+
+// heard notes a proof of life that the peer gave at the time at.
+func (c *Core) heard(now, at time.Duration) {
+	if at <= c.lastHeard {
+		return // nothing new: a repeated message, or a backup that does not hear us
+	}
+	standStill := now-c.lastTick > c.cfg.HeartbeatEvery
+	if silence := now - c.lastHeard; silence > c.usual && !standStill {
+		c.usual = silence
+		c.usualAt = now
+	}
+	c.lastHeard = at
+	c.excused = 0
 }
 
 // Halt makes the replica stop for a reason of its own, such as a divergence.

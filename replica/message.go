@@ -120,7 +120,7 @@ func (c *Core) stepAppend(now time.Duration, m Message) {
 		}
 		return
 	}
-	c.lastHeard = now
+	c.heard(now, now)
 	if m.Sent > c.newestSent {
 		c.newestSent = m.Sent
 	}
@@ -160,7 +160,7 @@ func (c *Core) stepAck(now time.Duration, m Message) {
 		c.Halt(now, "the backup acknowledged what was never sent")
 		return
 	}
-	c.lastHeard = max(c.lastHeard, m.Echo)
+	c.heard(now, m.Echo)
 	c.lastEcho = max(c.lastEcho, m.Echo)
 	if m.Held > c.acked {
 		n := int(m.Held - c.acked)

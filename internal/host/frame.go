@@ -30,7 +30,7 @@ const (
 const (
 	frameHead = 8
 	// maxFrameBytes bounds a frame: a batch of replica's bound, one largest entry above it, and its head.
-	maxFrameBytes = 6 << 20
+	maxFrameBytes = 10 << 20
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

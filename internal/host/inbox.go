@@ -8,7 +8,8 @@ import (
 )
 
 // maxInboxBytes bounds what waits to be delivered to the guest. Beyond it frames and keystrokes are
-// dropped, as a network card with a full ring drops them.
+// dropped, as a network card with a full ring drops them. Answers to the guest's own requests, which it
+// bounds itself, are never dropped.
 const maxInboxBytes = 4 << 20
 
 // inbox gathers input for the guest from many goroutines until the executor takes it.
@@ -23,7 +24,7 @@ type inbox struct {
 
 func (b *inbox) put(e event.Entry) {
 	b.mu.Lock()
-	if b.bytes > maxInboxBytes {
+	if b.bytes > maxInboxBytes && e.Kind != event.KindEntropy {
 		b.dropped++
 		b.mu.Unlock()
 		return

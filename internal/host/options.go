@@ -79,6 +79,14 @@ func (o *Options) setDefaults() error {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Peer != "" {
+		if err := arbiter.ValidGroup(o.Group); err != nil {
+			return err
+		}
+		if err := (arbiter.Record{Number: 1, Primary: o.Name, Backup: o.Peer, Claimant: "x"}).Validate(); err != nil {
+			return err
+		}
+	}
 	switch {
 	case o.SuspectAfter < 10*time.Millisecond:
 		return errors.New("suspicion after less than 10 ms of silence would never end")

@@ -176,6 +176,8 @@ func (r *Replica) Run(ctx context.Context) (machine.Down, error) {
 	if err := r.meet(); err != nil {
 		return machine.Up, err
 	}
+	r.opt.Machine.Kernel, r.opt.Machine.Initrd = nil, nil // both are in the guest's RAM
+	calmCollector()
 	for _, d := range r.disks {
 		d.start(r.poke)
 	}
@@ -219,11 +221,23 @@ func (r *Replica) meet() error {
 		MaxUnackedBytes: maxUnackedBytes, MaxUnappliedBytes: maxUnappliedBytes,
 	}
 	build := func() (err error) {
+		if r.m != nil {
+			// An earlier primary left in the middle of the handshake: the machine is made of zeros again.
+			unmapRAM(r.ram)
+			if r.ram, err = mapRAM(r.opt.Machine.MemBytes); err != nil {
+				return err
+			}
+		}
 		r.m, err = machine.New(r.opt.Machine, r.ram)
 		return err
 	}
+	adoptCore := func(c *replica.Core) {
+		r.mu.Lock()
+		r.core = c
+		r.mu.Unlock()
+	}
 	if r.opt.Listener != nil {
-		r.core = replica.NewBackup(cfg)
+		adoptCore(replica.NewBackup(cfg))
 		r.log.Info("waits for the primary", "name", r.opt.Name, "address", r.opt.Listener.Addr().String())
 		ch, err := acceptPrimary(r.opt.Listener, r.opt.Identity, r.opt.Group, r.opt.Name, r.opt.Peer,
 			func(err error) { r.log.Warn(err.Error()) },
@@ -243,7 +257,7 @@ func (r *Replica) meet() error {
 	if err := build(); err != nil {
 		return err
 	}
-	r.core = replica.NewPrimary(cfg)
+	adoptCore(replica.NewPrimary(cfg))
 	if err := r.checkArbiter(); err != nil {
 		return err
 	}
@@ -303,7 +317,13 @@ func (r *Replica) join(ch *channel) {
 		if r.runCtx.Err() == nil {
 			r.log.Info("log channel closed", "peer", r.opt.Peer, "reason", describeClose(err))
 		}
-		r.do(func(now time.Duration) { r.core.PeerDown(now) })
+		r.do(func(now time.Duration) {
+			r.core.PeerDown(now)
+			if r.core.Role() == replica.Joining {
+				// Nobody will greet this side again, and nothing was released that it would have to know of.
+				r.core.Halt(now, "the primary left before it sent its first entry")
+			}
+		})
 		close(r.parted)
 	})
 }
@@ -352,7 +372,13 @@ func (r *Replica) claim(rec arbiter.Record) {
 		ctx, cancel := context.WithTimeout(r.runCtx, 2*time.Second)
 		defer cancel()
 		current, won, err := r.opt.Arbiter.CompareAndSet(ctx, r.opt.Group, rec)
-		r.do(func(now time.Duration) { r.core.Claimed(now, current, won, err) })
+		r.do(func(now time.Duration) {
+			if errors.Is(err, arbiter.ErrInvalid) || errors.Is(err, arbiter.ErrRefused) {
+				r.core.Halt(now, fmt.Sprintf("the arbiter will never grant this claim: %v", err))
+				return
+			}
+			r.core.Claimed(now, current, won, err)
+		})
 	})
 }
 

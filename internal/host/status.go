@@ -11,7 +11,6 @@ import (
 
 // Timeline are the moments of a replica's last change of part, in ns since 1970; 0 means "not yet".
 type Timeline struct {
-	LastHeard   int64 `json:"last_heard_ns"`   // last sign of life of the other side before the suspicion
 	Suspected   int64 `json:"suspected_ns"`    // the claim was sent to the arbiter
 	Granted     int64 `json:"granted_ns"`      // the arbiter granted the view
 	Live        int64 `json:"live_ns"`         // everything held was executed, output is released
@@ -57,12 +56,13 @@ type Status struct {
 	Solo       bool     `json:"solo"`             // primary without a backup
 	Frozen     string   `json:"frozen,omitempty"` // why the machine waits for the arbiter
 	HaltReason string   `json:"halt_reason,omitempty"`
-	Position   uint64   `json:"position"`  // instructions executed
-	GuestNs    uint64   `json:"guest_ns"`  // guest time
-	RunNs      uint64   `json:"run_ns"`    // real time spent executing
-	IdleNs     uint64   `json:"idle_ns"`   // real time spent waiting with an idle guest
-	SlowedNs   uint64   `json:"slowed_ns"` // real time that the primary slept for a backup that is behind
-	LagNs      int64    `json:"lag_ns"`    // guest time that the backup is behind (primary)
+	Position   uint64   `json:"position"`       // instructions executed
+	GuestNs    uint64   `json:"guest_ns"`       // guest time
+	RunNs      uint64   `json:"run_ns"`         // real time spent executing
+	IdleNs     uint64   `json:"idle_ns"`        // real time spent waiting with an idle guest
+	SlowedNs   uint64   `json:"slowed_ns"`      // real time that the primary slept for a backup that is behind
+	SilenceNs  int64    `json:"silence_max_ns"` // longest silence of the other side so far
+	LagNs      int64    `json:"lag_ns"`         // guest time that the backup is behind (primary)
 	LastSeq    uint64   `json:"last_seq"`
 	AckedSeq   uint64   `json:"acked_seq"`
 	AppliedSeq uint64   `json:"applied_seq"`
@@ -93,6 +93,13 @@ func (r *Replica) Status() Status {
 		s.Frozen = err.Error()
 	}
 	s.LastSeq, s.AckedSeq, s.AppliedSeq = uint64(c.Last()), uint64(c.Acked()), uint64(c.Applied())
+	switch {
+	case c.Role() == replica.Backup:
+		s.AckedSeq = s.LastSeq // it acknowledges what it receives
+	case c.Solo():
+		s.AppliedSeq = s.LastSeq // there is nobody else to apply anything
+	}
+	s.SilenceNs = int64(c.MaxSilence())
 	s.Held = c.HeldOutputs()
 	if at, ok := c.OldestHeld(); ok {
 		s.HeldNs = int64(r.now() - at)

@@ -186,5 +186,9 @@ func (h *Hart) RaiseSoftware() { h.ssip, h.changed = true, true }
 // ClearSoftware withdraws the software interrupt (legacy SBI clear_ipi).
 func (h *Hart) ClearSoftware() { h.ssip, h.changed = false, true }
 
+// DropReservation ends the reservation of an LR: somebody else may have written to RAM (unprivileged
+// manual, "Load-Reserved/Store-Conditional Instructions").
+func (h *Hart) DropReservation() { h.resValid = false }
+
 // Idle tells whether the hart waits in WFI with nothing pending that would wake it.
 func (h *Hart) Idle() bool { return h.idle && h.pending() == 0 }

@@ -131,6 +131,7 @@ func (h *Hart) slowStore(va, size, v, length uint64) bool {
 			return true
 		}
 		h.changed = true
+		h.resValid = false // the device may have written to RAM
 	case va&(size-1) == 0 && h.mmu.ctx.tlb[tlbIndex(va)].w == va&^pageMask:
 		return false
 	default:
