@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"syscall"
 
@@ -35,6 +36,9 @@ func listenAs(addr string, id *pki.Identity) (net.Listener, error) {
 			return nil, err
 		}
 	}
+	if network == "unix" {
+		removeStaleSocket(addr)
+	}
 	ln, err := net.Listen(network, addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, withHint(fmt.Errorf("listen on %s: the address is in use", addr), "another address, or port 0 for any free port")
@@ -43,6 +47,19 @@ func listenAs(addr string, id *pki.Identity) (net.Listener, error) {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
 	return ln, nil
+}
+
+// removeStaleSocket removes a socket file that a killed process has left: one that nobody answers at.
+func removeStaleSocket(path string) {
+	if st, err := os.Lstat(path); err != nil || st.Mode().Type() != os.ModeSocket {
+		return
+	}
+	conn, err := net.Dial("unix", path)
+	if err == nil {
+		conn.Close()
+	} else if errors.Is(err, syscall.ECONNREFUSED) {
+		_ = os.Remove(path)
+	}
 }
 
 // loopbackOnly keeps channels that are not authenticated off the network.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -46,6 +47,16 @@ its part and halted. 125: an error of ours.`,
 			}
 			if o.PeerAddr != "" && o.Identity == nil {
 				if err := loopbackOnly(o.PeerAddr); err != nil {
+					return err
+				}
+			}
+			if o.LANAddr != "" && !strings.HasPrefix(o.LANAddr, "/") {
+				if err := loopbackOnly(o.LANAddr); err != nil {
+					return err
+				}
+			}
+			if host, ok := strings.CutPrefix(arbiterURL, "http://"); ok {
+				if err := loopbackOnly(host); err != nil {
 					return err
 				}
 			}

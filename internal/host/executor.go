@@ -273,7 +273,7 @@ func (r *Replica) sayGoodbye() {
 	defer look.Stop()
 	for {
 		r.mu.Lock()
-		done := r.core.Role() != replica.Primary || r.core.Solo() || r.core.Applied() == r.core.Last()
+		done := r.core.Role() != replica.Primary || r.core.HeldOutputs() == 0 && (r.core.Solo() || r.core.Applied() == r.core.Last())
 		r.mu.Unlock()
 		if done || r.runCtx.Err() != nil {
 			return
