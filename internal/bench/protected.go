@@ -62,8 +62,10 @@ func loads() []load {
 		}},
 		{name: "Redis SET, 1 client", unit: "op/s", prep: [][]string{noSync}, rate: ops(set(value))},
 		{name: "Redis SET, 50 clients", unit: "op/s", many: true, mark: "≥ 0.85", prep: [][]string{noSync}, rate: ops(set(value))},
-		{name: "disk: 4 KiB SET, fsync for each, 50 clients", unit: "op/s", many: true, mark: "≥ 0.95",
-			prep: [][]string{{"CONFIG", "SET", "appendfsync", "always"}}, rate: ops(set(block))},
+		{
+			name: "disk: 4 KiB SET, fsync for each, 50 clients", unit: "op/s", many: true, mark: "≥ 0.95",
+			prep: [][]string{{"CONFIG", "SET", "appendfsync", "always"}}, rate: ops(set(block)),
+		},
 	}
 }
 

@@ -42,9 +42,11 @@ func QEMU(name string, args ...string) Runner {
 			if err := os.WriteFile(elf, KernelsELF, 0o600); err != nil {
 				return Result{}, 0, err
 			}
-			all := append([]string{"-M", "virt", "-m", "128", "-smp", "1", "-display", "none", "-serial", "stdio",
+			all := append([]string{
+				"-M", "virt", "-m", "128", "-smp", "1", "-display", "none", "-serial", "stdio",
 				"-monitor", "none", "-net", "none", "-bios", "default", "-kernel", elf,
-				"-append", fmt.Sprintf("%s %d", kernel, reps)}, args...)
+				"-append", fmt.Sprintf("%s %d", kernel, reps),
+			}, args...)
 			cmd := exec.CommandContext(ctx, qemuSystem, all...)
 			var out, narration bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &out, &narration

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -339,7 +338,7 @@ func TestUnknownWords(t *testing.T) {
 			t.Errorf("%v: exit code %d, stdout %q, stderr %q", args, r.code, r.stdout, r.stderr)
 		}
 	}
-	if r := finish(t, command(t)); r.code != 0 || !strings.Contains(r.stdout, fmt.Sprint("demo")) {
+	if r := finish(t, command(t)); r.code != 0 || !strings.Contains(r.stdout, "demo") {
 		t.Errorf("without a command: exit code %d, stdout %q", r.code, r.stdout)
 	}
 }

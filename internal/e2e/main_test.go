@@ -112,13 +112,6 @@ func long(t *testing.T) {
 // waited for comes far sooner on a quiet one.
 const patience = 3 * time.Minute
 
-// within is a context for one test, long enough for a starved machine.
-func within(t *testing.T, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	t.Cleanup(cancel)
-	return ctx
-}
-
 // wait waits for a condition; what says what it is, and problem, if it gives something, what is in the way.
 func wait(t *testing.T, what string, cond func() (ok bool, problem string)) {
 	t.Helper()

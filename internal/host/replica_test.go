@@ -291,8 +291,10 @@ func TestPrimaryIsSlowedForABackupThatIsBehind(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ln := listenLoopback(t)
 	go sluggish(t, ln)
-	r, done := start(t, ctx, Options{Name: "a", Peer: "b", Group: "g", PeerAddr: ln.Addr().String(), Machine: testMachine(talker(0)),
-		Arbiter: memstore.New(), LagMax: 20 * time.Millisecond, SuspectAfter: 5 * time.Second})
+	r, done := start(t, ctx, Options{
+		Name: "a", Peer: "b", Group: "g", PeerAddr: ln.Addr().String(), Machine: testMachine(talker(0)),
+		Arbiter: memstore.New(), LagMax: 20 * time.Millisecond, SuspectAfter: 5 * time.Second,
+	})
 	await(t, "the primary to be slowed", func() bool { return r.Status().SlowedNs > 0 })
 	if s := r.Status(); s.Solo || s.LagNs < int64(20*time.Millisecond) {
 		t.Errorf("slowed, but: %+v", s)

@@ -79,8 +79,10 @@ func Build(ctx context.Context, r Recipe, opts BuildOptions, p Progress) (*Image
 
 // buildKey hashes all that decides an image's content besides the state of the archive.
 func buildKey(r Recipe, opts BuildOptions) (string, error) {
-	data, err := json.Marshal(map[string]any{"builder": builderVersion, "recipe": r, "suite": opts.Archive.Suite,
-		"init": guest.Init, "udhcpc": guest.Udhcpc, "disk": guest.DataDisk})
+	data, err := json.Marshal(map[string]any{
+		"builder": builderVersion, "recipe": r, "suite": opts.Archive.Suite,
+		"init": guest.Init, "udhcpc": guest.Udhcpc, "disk": guest.DataDisk,
+	})
 	if err != nil {
 		return "", fmt.Errorf("hash recipe: %w", err)
 	}
@@ -118,8 +120,10 @@ type namedFile struct {
 
 func (b *builder) build(ctx context.Context) ([]namedFile, Manifest, error) {
 	r := b.recipe
-	m := Manifest{Format: formatVersion, Name: r.Name, Recipe: r.Name, Description: r.Description, Arch: "riscv64",
-		Cmdline: r.Cmdline, MemBytes: r.MemBytes}
+	m := Manifest{
+		Format: formatVersion, Name: r.Name, Recipe: r.Name, Description: r.Description, Arch: "riscv64",
+		Cmdline: r.Cmdline, MemBytes: r.MemBytes,
+	}
 	kernel, release, modules, err := b.kernel(ctx)
 	if err != nil {
 		return nil, m, err
@@ -203,9 +207,11 @@ func wantedOfKernel(name string) bool {
 		return false
 	}
 	_, sub, _ := strings.Cut(name, "/kernel/")
-	for _, dir := range []string{"drivers/virtio/", "drivers/block/virtio_blk.", "drivers/net/virtio_net.", "drivers/net/net_failover.",
+	for _, dir := range []string{
+		"drivers/virtio/", "drivers/block/virtio_blk.", "drivers/net/virtio_net.", "drivers/net/net_failover.",
 		"drivers/char/hw_random/virtio", "net/core/", "crypto/crc", "arch/riscv/", "lib/crc", "lib/libcrc", "fs/mbcache.", "fs/ext4/",
-		"fs/jbd2/", "fs/overlayfs/"} {
+		"fs/jbd2/", "fs/overlayfs/",
+	} {
 		if strings.HasPrefix(sub, dir) {
 			return true
 		}

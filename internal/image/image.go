@@ -120,8 +120,10 @@ var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 func Open(dir string) (*Image, error) {
 	f, err := os.Open(filepath.Join(dir, manifestName))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &debian.HintError{Err: fmt.Errorf("%w in %s: it has no %s", ErrNoImage, dir, manifestName),
-			Hint: "build one with: understudy image build"}
+		return nil, &debian.HintError{
+			Err:  fmt.Errorf("%w in %s: it has no %s", ErrNoImage, dir, manifestName),
+			Hint: "build one with: understudy image build",
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open image: %w", err)
@@ -149,8 +151,10 @@ func Open(dir string) (*Image, error) {
 }
 
 func corrupt(file, what string) error {
-	return &debian.HintError{Err: fmt.Errorf("%w: %s: %s", ErrCorrupt, file, what),
-		Hint: "remove the image's directory and build it again with: understudy image build"}
+	return &debian.HintError{
+		Err:  fmt.Errorf("%w: %s: %s", ErrCorrupt, file, what),
+		Hint: "remove the image's directory and build it again with: understudy image build",
+	}
 }
 
 // check refuses manifests that no build writes. File names are plain, so that nothing outside the directory is read.

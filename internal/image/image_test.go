@@ -50,10 +50,17 @@ func TestCheckKernel(t *testing.T) {
 		data []byte
 		want string
 	}{
-		{nil, "empty"}, {at(0x202, "HdrS"), "x86"}, {at(0x38, "ARM\x64"), "arm64"}, {[]byte("\x1f\x8b\x08"), "gzip"},
-		{at(0, "\xfd7zXZ\x00"), "xz"}, {at(0, "\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x3e"), "x86-64"},
-		{at(0, "\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xf3"), "RISC-V; the flat"}, {at(0, "MZ"), "EFI"},
-		{at(0, "hello"), "68 65 6c 6c 6f"}, {fakeKernel()[:60], "cut off"}, {big, "big-endian"},
+		{nil, "empty"},
+		{at(0x202, "HdrS"), "x86"},
+		{at(0x38, "ARM\x64"), "arm64"},
+		{[]byte("\x1f\x8b\x08"), "gzip"},
+		{at(0, "\xfd7zXZ\x00"), "xz"},
+		{at(0, "\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x3e"), "x86-64"},
+		{at(0, "\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xf3"), "RISC-V; the flat"},
+		{at(0, "MZ"), "EFI"},
+		{at(0, "hello"), "68 65 6c 6c 6f"},
+		{fakeKernel()[:60], "cut off"},
+		{big, "big-endian"},
 	} {
 		if err := CheckKernel(c.data, int64(len(c.data))); !errors.Is(err, ErrKernel) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", c.want, err)
@@ -62,8 +69,10 @@ func TestCheckKernel(t *testing.T) {
 }
 
 func TestParams(t *testing.T) {
-	p := Params{IP: netip.MustParsePrefix("192.168.127.2/24"), Gateway: netip.MustParseAddr("192.168.127.1"), Redis: "--maxmemory 64mb", Run: "true",
-		FailOnError: true, NoData: true}
+	p := Params{
+		IP: netip.MustParsePrefix("192.168.127.2/24"), Gateway: netip.MustParseAddr("192.168.127.1"), Redis: "--maxmemory 64mb", Run: "true",
+		FailOnError: true, NoData: true,
+	}
 	const want = `understudy.ip=192.168.127.2/24 understudy.gw=192.168.127.1 understudy.data=none understudy.onfail=fail understudy.redis="--maxmemory 64mb" understudy.run=true`
 	if got, err := p.Words(); err != nil || got != want {
 		t.Errorf("%s, %v\nwant %s", got, err, want)
@@ -278,8 +287,10 @@ func fakeDebian(t *testing.T) *debiantest.Archive {
 	a := debiantest.New(t)
 	module := string(tinyModule(t))
 	module = strings.Replace(module, "depends=a,b", "depends=\x00\x00\x00", 1)
-	entries := []debiantest.Entry{{Name: "./boot/vmlinux-6.1-riscv64", Data: string(fakeKernel())},
-		{Name: "./usr/lib/modules/6.1-riscv64/modules.builtin", Data: "kernel/drivers/net/virtio_net.ko\n"}}
+	entries := []debiantest.Entry{
+		{Name: "./boot/vmlinux-6.1-riscv64", Data: string(fakeKernel())},
+		{Name: "./usr/lib/modules/6.1-riscv64/modules.builtin", Data: "kernel/drivers/net/virtio_net.ko\n"},
+	}
 	for _, m := range []string{"drivers/virtio/virtio_mmio", "drivers/block/virtio_blk", "drivers/char/hw_random/virtio-rng", "fs/ext4/ext4", "sound/unwanted"} {
 		entries = append(entries, debiantest.Entry{Name: "./usr/lib/modules/6.1-riscv64/kernel/" + m + ".ko", Data: module})
 	}
@@ -316,9 +327,11 @@ func TestBuild(t *testing.T) {
 		data, _ := io.ReadAll(io.NewSectionReader(rec, 0, int64(rec.FileSize)))
 		content[rec.Name] = string(data)
 	}
-	for name, want := range map[string]string{"usr/bin/busybox": "busybox", "init": string(guest.Init), "bin": "usr/bin",
+	for name, want := range map[string]string{
+		"usr/bin/busybox": "busybox", "init": string(guest.Init), "bin": "usr/bin",
 		"etc/understudy/modules": "mmio /usr/lib/modules/6.1-riscv64/virtio_mmio.ko\nblk /usr/lib/modules/6.1-riscv64/virtio_blk.ko\n" +
-			"rng /usr/lib/modules/6.1-riscv64/virtio_rng.ko\next4 /usr/lib/modules/6.1-riscv64/ext4.ko\n"} {
+			"rng /usr/lib/modules/6.1-riscv64/virtio_rng.ko\next4 /usr/lib/modules/6.1-riscv64/ext4.ko\n",
+	} {
 		if content[name] != want {
 			t.Errorf("%s: %.200q", name, content[name])
 		}
@@ -426,8 +439,13 @@ func TestLoadNamesWhatIsCorrupt(t *testing.T) {
 			}
 		}
 	}
-	for _, c := range [][2]string{{`"file": "kernel"`, `"file": "../kernel"`}, {`"format": 1`, `"format": 2`}, {`"riscv64"`, `"arm64"`}, {`"name"`, `"nome"`},
-		{`"plainBytes": 67108864`, `"plainBytes": -1`}} {
+	for _, c := range [][2]string{
+		{`"file": "kernel"`, `"file": "../kernel"`},
+		{`"format": 1`, `"format": 2`},
+		{`"riscv64"`, `"arm64"`},
+		{`"name"`, `"nome"`},
+		{`"plainBytes": 67108864`, `"plainBytes": -1`},
+	} {
 		dir := smallImage(t)
 		path := filepath.Join(dir, "image.json")
 		data, _ := os.ReadFile(path)

@@ -92,13 +92,15 @@ func boot(t *testing.T, m *Image, disk, words string) *machine {
 	}
 	port := l.Addr().(*net.TCPAddr).Port
 	l.Close()
-	args := []string{"-M", "virt", "-m", fmt.Sprint(m.MemBytes >> 20), "-nographic", "-no-reboot",
+	args := []string{
+		"-M", "virt", "-m", fmt.Sprint(m.MemBytes >> 20), "-nographic", "-no-reboot",
 		"-kernel", filepath.Join(m.Dir, m.Manifest.Kernel.File), "-initrd", filepath.Join(m.Dir, m.Manifest.Initrd.File),
 		"-append", m.CommandLine(words),
 		"-global", "virtio-mmio.force-legacy=false",
 		"-netdev", fmt.Sprintf("user,id=n,net=192.168.127.0/24,host=192.168.127.1,dhcpstart=192.168.127.2,hostfwd=tcp:127.0.0.1:%d-:6379", port),
 		"-device", "virtio-net-device,netdev=n", "-drive", "file=" + disk + ",format=raw,if=none,id=d",
-		"-device", "virtio-blk-device,drive=d", "-device", "virtio-rng-device"}
+		"-device", "virtio-blk-device,drive=d", "-device", "virtio-rng-device",
+	}
 	q := &machine{t: t, cmd: exec.Command(qemu, args...), console: make(chan string, 1000), redis: fmt.Sprintf("127.0.0.1:%d", port)}
 	out, err := q.cmd.StdoutPipe()
 	if err != nil {

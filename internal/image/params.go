@@ -60,8 +60,16 @@ func (p Params) Words() (string, error) {
 	if p.FailOnError {
 		onFail = "fail"
 	}
-	for _, kv := range [][2]string{{"ip", ip}, {"gw", address(p.Gateway)}, {"dns", address(p.DNS)}, {"hostname", p.Hostname},
-		{"data", data}, {"onfail", onFail}, {"redis", p.Redis}, {"run", p.Run}} {
+	for _, kv := range [][2]string{
+		{"ip", ip},
+		{"gw", address(p.Gateway)},
+		{"dns", address(p.DNS)},
+		{"hostname", p.Hostname},
+		{"data", data},
+		{"onfail", onFail},
+		{"redis", p.Redis},
+		{"run", p.Run},
+	} {
 		if err := add(kv[0], kv[1]); err != nil {
 			return "", err
 		}

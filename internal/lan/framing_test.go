@@ -16,10 +16,14 @@ func TestAnnouncementsOnTheWire(t *testing.T) {
 		frame []byte
 		want  string
 	}{
-		"ARP": {GratuitousARP(mac, netip.MustParseAddr("192.168.127.2")),
-			"ffffffffffff525400aabbcc0806" + "0001080006040001" + "525400aabbcc" + "c0a87f02" + "000000000000" + "c0a87f02"},
-		"RARP": {Announce(mac),
-			"ffffffffffff525400aabbcc8035" + "0001080006040003" + "525400aabbcc" + "00000000" + "525400aabbcc" + "00000000"},
+		"ARP": {
+			GratuitousARP(mac, netip.MustParseAddr("192.168.127.2")),
+			"ffffffffffff525400aabbcc0806" + "0001080006040001" + "525400aabbcc" + "c0a87f02" + "000000000000" + "c0a87f02",
+		},
+		"RARP": {
+			Announce(mac),
+			"ffffffffffff525400aabbcc8035" + "0001080006040003" + "525400aabbcc" + "00000000" + "525400aabbcc" + "00000000",
+		},
 	} {
 		want, _ := hex.DecodeString(c.want)
 		want = append(want, make([]byte, minOnWire-len(want))...)

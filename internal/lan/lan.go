@@ -31,6 +31,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -145,10 +146,9 @@ type LAN struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // every goroutine of the LAN; Add under mu while not closed
 
-	mu       sync.Mutex
-	closed   bool
-	cables   map[*cable]struct{}
-	forwards int
+	mu     sync.Mutex
+	closed bool
+	cables map[*cable]struct{}
 
 	conns                       chan struct{} // one token per forwarded connection
 	connsTotal, connsFailed     atomic.Uint64
@@ -229,12 +229,21 @@ func (l *LAN) Serve(ctx context.Context, ln net.Listener) error {
 func acceptPatiently(ln net.Listener) (net.Conn, error) {
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		conn, err := ln.Accept()
-		var ne net.Error
-		if err == nil || errors.Is(err, net.ErrClosed) || !errors.As(err, &ne) || !ne.Temporary() { //nolint:staticcheck // no other way to tell EMFILE
+		if !short(err) {
 			return conn, err
 		}
 		time.Sleep(pause)
 	}
+}
+
+// short tells whether the host lacks something that may come back.
+func short(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 func peerName(c net.Conn) string {

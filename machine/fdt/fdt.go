@@ -187,8 +187,10 @@ func (b *Builder) Bytes() ([]byte, error) {
 	total := stringsAt + len(b.strings)
 
 	p := make([]byte, 0, total)
-	for _, w := range [...]int{magic, total, structsAt, stringsAt, reserveAt, version, compatible,
-		int(b.bootCPU), len(b.strings), structBytes} {
+	for _, w := range [...]int{
+		magic, total, structsAt, stringsAt, reserveAt, version, compatible,
+		int(b.bootCPU), len(b.strings), structBytes,
+	} {
 		p = binary.BigEndian.AppendUint32(p, uint32(w))
 	}
 	p = append(p, b.reserved...)

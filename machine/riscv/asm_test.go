@@ -49,8 +49,6 @@ const (
 
 func newProg(base uint64) *prog { return &prog{base: base, labels: map[string]int{}} }
 
-func (p *prog) pc() uint64 { return p.base + uint64(len(p.code)) }
-
 func (p *prog) raw(ws ...uint32) *prog {
 	for _, w := range ws {
 		if w&3 != 3 {
@@ -69,12 +67,10 @@ func (p *prog) branch(f3, rs1, rs2 uint32, l string) *prog {
 	return p.raw(rs2<<20 | rs1<<15 | f3<<12 | 0x63)
 }
 
-func (p *prog) beq(a, b uint32, l string) *prog  { return p.branch(0, a, b, l) }
-func (p *prog) bne(a, b uint32, l string) *prog  { return p.branch(1, a, b, l) }
-func (p *prog) blt(a, b uint32, l string) *prog  { return p.branch(4, a, b, l) }
-func (p *prog) bge(a, b uint32, l string) *prog  { return p.branch(5, a, b, l) }
-func (p *prog) bltu(a, b uint32, l string) *prog { return p.branch(6, a, b, l) }
-func (p *prog) bgeu(a, b uint32, l string) *prog { return p.branch(7, a, b, l) }
+func (p *prog) beq(a, b uint32, l string) *prog { return p.branch(0, a, b, l) }
+func (p *prog) bne(a, b uint32, l string) *prog { return p.branch(1, a, b, l) }
+func (p *prog) blt(a, b uint32, l string) *prog { return p.branch(4, a, b, l) }
+func (p *prog) bge(a, b uint32, l string) *prog { return p.branch(5, a, b, l) }
 
 func (p *prog) jal(rd uint32, l string) *prog {
 	p.fixes = append(p.fixes, fix{len(p.code), l})
@@ -126,7 +122,6 @@ func sType(f3, rs1, rs2, imm uint32) uint32 { return encS(0x23, f3, rs1, rs2, im
 
 func addi(rd, rs1 uint32, imm int32) uint32       { return iType(0x13, 0, rd, rs1, uint32(imm)) }
 func andi(rd, rs1 uint32, imm int32) uint32       { return iType(0x13, 7, rd, rs1, uint32(imm)) }
-func xori(rd, rs1 uint32, imm int32) uint32       { return iType(0x13, 4, rd, rs1, uint32(imm)) }
 func slli(rd, rs1, n uint32) uint32               { return iType(0x13, 1, rd, rs1, n) }
 func srli(rd, rs1, n uint32) uint32               { return iType(0x13, 5, rd, rs1, n) }
 func lui(rd, v uint32) uint32                     { return v&^0xfff | rd<<7 | 0x37 }
@@ -140,12 +135,10 @@ func lw(rd uint32, off int32, rs1 uint32) uint32  { return iType(0x03, 2, rd, rs
 func lbu(rd uint32, off int32, rs1 uint32) uint32 { return iType(0x03, 4, rd, rs1, uint32(off)) }
 func sd(rs2 uint32, off int32, rs1 uint32) uint32 { return sType(3, rs1, rs2, uint32(off)) }
 func sw(rs2 uint32, off int32, rs1 uint32) uint32 { return sType(2, rs1, rs2, uint32(off)) }
-func sb(rs2 uint32, off int32, rs1 uint32) uint32 { return sType(0, rs1, rs2, uint32(off)) }
 func jalr(rd, rs1 uint32, off int32) uint32       { return iType(0x67, 0, rd, rs1, uint32(off)) }
 func csrrw(rd, csr, rs1 uint32) uint32            { return iType(0x73, 1, rd, rs1, csr) }
 func csrrs(rd, csr, rs1 uint32) uint32            { return iType(0x73, 2, rd, rs1, csr) }
 func csrrc(rd, csr, rs1 uint32) uint32            { return iType(0x73, 3, rd, rs1, csr) }
-func csrrsi(rd, csr, imm uint32) uint32           { return iType(0x73, 6, rd, imm, csr) }
 func csrrci(rd, csr, imm uint32) uint32           { return iType(0x73, 7, rd, imm, csr) }
 
 const (

@@ -9,23 +9,23 @@ func expand(c uint32) uint32 {
 	rsq := c>>7&7 + 8 // rs1'
 	imm6 := uint32(int32(c<<19)>>31)&^31 | c>>2&31
 	switch c>>13<<2&28 | c&3 {
-	case 0<<2 | 0: // c.addi4spn
+	case 0 << 2: // c.addi4spn
 		imm := c>>7&15<<6 | c>>11&3<<4 | c>>5&1<<3 | c>>6&1<<2
 		if imm == 0 {
 			return 0
 		}
 		return encI(0x13, 0, rdq, 2, imm)
-	case 1<<2 | 0: // c.fld
+	case 1 << 2: // c.fld
 		return encI(0x07, 3, rdq, rsq, c>>10&7<<3|c>>5&3<<6)
-	case 2<<2 | 0: // c.lw
+	case 2 << 2: // c.lw
 		return encI(0x03, 2, rdq, rsq, c>>10&7<<3|c>>6&1<<2|c>>5&1<<6)
-	case 3<<2 | 0: // c.ld
+	case 3 << 2: // c.ld
 		return encI(0x03, 3, rdq, rsq, c>>10&7<<3|c>>5&3<<6)
-	case 5<<2 | 0: // c.fsd
+	case 5 << 2: // c.fsd
 		return encS(0x27, 3, rsq, rdq, c>>10&7<<3|c>>5&3<<6)
-	case 6<<2 | 0: // c.sw
+	case 6 << 2: // c.sw
 		return encS(0x23, 2, rsq, rdq, c>>10&7<<3|c>>6&1<<2|c>>5&1<<6)
-	case 7<<2 | 0: // c.sd
+	case 7 << 2: // c.sd
 		return encS(0x23, 3, rsq, rdq, c>>10&7<<3|c>>5&3<<6)
 
 	case 0<<2 | 1: // c.nop, c.addi

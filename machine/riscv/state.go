@@ -20,8 +20,10 @@ func (h *Hart) Save(e *state.Encoder) {
 	e.U8(h.priv)
 	e.U64(h.pc)
 	e.U64(uint64(h.pos))
-	for _, v := range []uint64{h.sstatus, h.sie, h.stvec, h.scounteren, h.senvcfg, h.sscratch, h.sepc,
-		h.scause, h.stval, h.satp, h.stimecmp} {
+	for _, v := range []uint64{
+		h.sstatus, h.sie, h.stvec, h.scounteren, h.senvcfg, h.sscratch, h.sepc,
+		h.scause, h.stval, h.satp, h.stimecmp,
+	} {
 		e.U64(v)
 	}
 	e.Bool(h.ssip)
@@ -53,8 +55,10 @@ func (h *Hart) Load(d *state.Decoder) {
 	}
 	h.pc = d.U64() &^ 1
 	h.pos = event.Position(d.U64())
-	for _, n := range []int{csrSstatus, csrSie, csrStvec, csrScounteren, csrSenvcfg, csrSscratch, csrSepc,
-		csrScause, csrStval, csrSatp} {
+	for _, n := range []int{
+		csrSstatus, csrSie, csrStvec, csrScounteren, csrSenvcfg, csrSscratch, csrSepc,
+		csrScause, csrStval, csrSatp,
+	} {
 		fs := h.fs
 		h.setCSR(n, d.U64())
 		h.fs = fs

@@ -81,8 +81,12 @@ func TestUserMode(t *testing.T) {
 		raw   uint32
 		cause uint64
 	}{
-		{insEcall, causeEcallU}, {insSret, causeIllegal}, {insWfi, causeIllegal}, {insSfence, causeIllegal},
-		{csrrs(a0, csrSscratch, zero), causeIllegal}, {csrrs(a0, csrTime, zero), causeIllegal},
+		{insEcall, causeEcallU},
+		{insSret, causeIllegal},
+		{insWfi, causeIllegal},
+		{insSfence, causeIllegal},
+		{csrrs(a0, csrSscratch, zero), causeIllegal},
+		{csrrs(a0, csrTime, zero), causeIllegal},
 	} {
 		h := trapHart(t, newProg(mem.Base).raw(csrrw(zero, csrSepc, a1), insSret))
 		h.ram.Write(mem.Base+0x100, newProg(0).raw(tt.raw).bytes())

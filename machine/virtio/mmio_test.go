@@ -125,8 +125,10 @@ func TestReadyQueueIsFixed(t *testing.T) {
 	d := newDriver(t, testConsole)
 	d.init(allFeatures)
 	before := d.save()
-	for _, off := range []uint64{regQueueNum, regQueueDescLow, regQueueDescHigh, regQueueDriverLow,
-		regQueueDriverHigh, regQueueDeviceLow, regQueueDeviceHigh} {
+	for _, off := range []uint64{
+		regQueueNum, regQueueDescLow, regQueueDescHigh, regQueueDriverLow,
+		regQueueDriverHigh, regQueueDeviceLow, regQueueDeviceHigh,
+	} {
 		d.write(off, 0xffff_fff1)
 	}
 	d.write(regQueueSel, 1)

@@ -55,8 +55,10 @@ func NewService(register arbiter.Register, o Options) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{register: register, opts: o, start: time.Now(), slots: make(chan struct{}, maxCalls), core: core,
-		learned: make(chan struct{})}
+	s := &Service{
+		register: register, opts: o, start: time.Now(), slots: make(chan struct{}, maxCalls), core: core,
+		learned: make(chan struct{}),
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.running.Go(s.tick)
 	return s, nil

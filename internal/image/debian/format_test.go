@@ -18,10 +18,22 @@ func TestCompareVersions(t *testing.T) {
 		a, b string
 		want int
 	}{
-		{"1.0", "1.0", 0}, {"1.0", "1.1", -1}, {"1.9", "1.10", -1}, {"1:1", "2", 1}, {"0:1", "1", 0},
-		{"1.0~rc1", "1.0", -1}, {"1.0~~", "1.0~", -1}, {"1.0-1", "1.0", 1}, {"1.0-1", "1.0-1+b1", -1},
-		{"1.0a", "1.0", 1}, {"1.0a", "1.0+", -1}, {"2.41-12+deb13u4", "2.41-12+deb13u10", -1}, {"1.0-01", "1.0-1", 0},
-		{"6.12.107-1", "6.12.94-1", 1}, {"", "1", -1}, {"1.0-", "1.0", 0},
+		{"1.0", "1.0", 0},
+		{"1.0", "1.1", -1},
+		{"1.9", "1.10", -1},
+		{"1:1", "2", 1},
+		{"0:1", "1", 0},
+		{"1.0~rc1", "1.0", -1},
+		{"1.0~~", "1.0~", -1},
+		{"1.0-1", "1.0", 1},
+		{"1.0-1", "1.0-1+b1", -1},
+		{"1.0a", "1.0", 1},
+		{"1.0a", "1.0+", -1},
+		{"2.41-12+deb13u4", "2.41-12+deb13u10", -1},
+		{"1.0-01", "1.0-1", 0},
+		{"6.12.107-1", "6.12.94-1", 1},
+		{"", "1", -1},
+		{"1.0-", "1.0", 0},
 	} {
 		sign := func(n int) int { return min(1, max(-1, n)) }
 		if got := sign(CompareVersions(c.a, c.b)); got != c.want {
@@ -48,8 +60,13 @@ func TestClosure(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ want, exclude, list string }{
-		{"a", "", "a b c z"}, {"b", "", "a b c z"}, {"late", "", "error"}, {"late", "b", "late"}, {"order", "", "a b c order z"},
-		{"a", "b,c", "a z"}, {"v", "", "w"},
+		{"a", "", "a b c z"},
+		{"b", "", "a b c z"},
+		{"late", "", "error"},
+		{"late", "b", "late"},
+		{"order", "", "a b c order z"},
+		{"a", "b,c", "a z"},
+		{"v", "", "w"},
 	} {
 		list, err := x.Closure([]string{c.want}, strings.Split(c.exclude, ","))
 		got := names(list)
@@ -72,8 +89,18 @@ func TestClosure(t *testing.T) {
 
 func TestHostileIndex(t *testing.T) {
 	good := "Package: a\nVersion: 2\nFilename: p/x.deb\nSize: 1\nSHA256: 0000000000000000000000000000000000000000000000000000000000000000\n"
-	for _, c := range [][2]string{{"p/x.deb", "../../etc/passwd"}, {"p/x.deb", "/etc/passwd"}, {"p/x.deb", "p/../../x"}, {"Size: 1", "Size: -1"},
-		{"Size: 1", "Size: 99999999999999"}, {"Size: 1", "Size: x"}, {"0000", "00"}, {"Version: 2", "Version 2"}, {"Package: a", "Package: a/b"}, {"Package: a", " x"}} {
+	for _, c := range [][2]string{
+		{"p/x.deb", "../../etc/passwd"},
+		{"p/x.deb", "/etc/passwd"},
+		{"p/x.deb", "p/../../x"},
+		{"Size: 1", "Size: -1"},
+		{"Size: 1", "Size: 99999999999999"},
+		{"Size: 1", "Size: x"},
+		{"0000", "00"},
+		{"Version: 2", "Version 2"},
+		{"Package: a", "Package: a/b"},
+		{"Package: a", " x"},
+	} {
 		if _, err := ParsePackages(strings.NewReader(strings.Replace(good, c[0], c[1], 1))); !errors.Is(err, ErrFormat) {
 			t.Errorf("%s for %s: %v", c[1], c[0], err)
 		}

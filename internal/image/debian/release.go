@@ -57,8 +57,10 @@ func parseRelease(plain []byte) (*Release, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read InRelease: %w", err)
 	}
-	r := &Release{Suite: f["suite"], Codename: f["codename"], Version: f["version"], ByHash: f["acquire-by-hash"] == "yes",
-		files: map[string]releaseFile{}}
+	r := &Release{
+		Suite: f["suite"], Codename: f["codename"], Version: f["version"], ByHash: f["acquire-by-hash"] == "yes",
+		files: map[string]releaseFile{},
+	}
 	if r.Date, err = parseDate(f["date"]); err != nil {
 		return nil, fmt.Errorf("%w InRelease: Date %.60q", ErrFormat, f["date"])
 	}

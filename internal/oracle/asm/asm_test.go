@@ -202,8 +202,10 @@ func TestEncodingsParse(t *testing.T) {
 // TestLi loads constants by interpreting the instructions that Li picks.
 func TestLi(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
-	values := []int64{0, 1, -1, 2047, 2048, -2048, -2049, 0x7fffffff, -0x80000000, 0x80000000, 0x7ffff800,
-		1<<63 - 1, -1 << 63, 0x7ffffffffffff800}
+	values := []int64{
+		0, 1, -1, 2047, 2048, -2048, -2049, 0x7fffffff, -0x80000000, 0x80000000, 0x7ffff800,
+		1<<63 - 1, -1 << 63, 0x7ffffffffffff800,
+	}
 	for range 1000 {
 		values = append(values, int64(r.Uint64())>>r.IntN(64))
 	}

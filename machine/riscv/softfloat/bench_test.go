@@ -25,18 +25,24 @@ func BenchmarkDouble(b *testing.B) {
 		{"add", Add64, FastAdd64},
 		{"mul", Mul64, FastMul64},
 		{"div", Div64, FastDiv64},
-		{"sqrt",
+		{
+			"sqrt",
 			func(a, _ uint64, rm RoundingMode) (uint64, Flags) { return Sqrt64(a&^(1<<63), rm) },
-			func(a, _ uint64, rm RoundingMode, s Flags) (uint64, Flags) { return FastSqrt64(a&^(1<<63), rm, s) }},
-		{"fma",
+			func(a, _ uint64, rm RoundingMode, s Flags) (uint64, Flags) { return FastSqrt64(a&^(1<<63), rm, s) },
+		},
+		{
+			"fma",
 			func(a, b uint64, rm RoundingMode) (uint64, Flags) { return Fma64(a, b, bench64[3], rm) },
-			func(a, b uint64, rm RoundingMode, s Flags) (uint64, Flags) { return FastFma64(a, b, bench64[3], rm, s) }},
-		{"to-i64-rtz",
+			func(a, b uint64, rm RoundingMode, s Flags) (uint64, Flags) { return FastFma64(a, b, bench64[3], rm, s) },
+		},
+		{
+			"to-i64-rtz",
 			func(a, _ uint64, _ RoundingMode) (uint64, Flags) { i, fl := F64ToI64(a, RTZ); return uint64(i), fl },
 			func(a, _ uint64, _ RoundingMode, _ Flags) (uint64, Flags) {
 				i, fl := FastF64ToI64(a, RTZ)
 				return uint64(i), fl
-			}},
+			},
+		},
 	} {
 		b.Run(op.name+"/reference", func(b *testing.B) {
 			for i := 0; i < b.N; i++ {
@@ -70,12 +76,16 @@ func BenchmarkSingle(b *testing.B) {
 		{"add", Add32, FastAdd32},
 		{"mul", Mul32, FastMul32},
 		{"div", Div32, FastDiv32},
-		{"sqrt",
+		{
+			"sqrt",
 			func(a, _ uint32, rm RoundingMode) (uint32, Flags) { return Sqrt32(a&^(1<<31), rm) },
-			func(a, _ uint32, rm RoundingMode, s Flags) (uint32, Flags) { return FastSqrt32(a&^(1<<31), rm, s) }},
-		{"fma",
+			func(a, _ uint32, rm RoundingMode, s Flags) (uint32, Flags) { return FastSqrt32(a&^(1<<31), rm, s) },
+		},
+		{
+			"fma",
 			func(a, b uint32, rm RoundingMode) (uint32, Flags) { return Fma32(a, b, bench32[3], rm) },
-			func(a, b uint32, rm RoundingMode, s Flags) (uint32, Flags) { return FastFma32(a, b, bench32[3], rm, s) }},
+			func(a, b uint32, rm RoundingMode, s Flags) (uint32, Flags) { return FastFma32(a, b, bench32[3], rm, s) },
+		},
 	} {
 		b.Run(op.name+"/reference", func(b *testing.B) {
 			for i := 0; i < b.N; i++ {

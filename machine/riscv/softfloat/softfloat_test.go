@@ -38,40 +38,49 @@ const (
 type op64 func(rm RoundingMode) (uint64, Flags)
 
 func add(a, b uint64) op64 { return func(rm RoundingMode) (uint64, Flags) { return Add64(a, b, rm) } }
+
 func sub(a, b uint64) op64 { return func(rm RoundingMode) (uint64, Flags) { return Sub64(a, b, rm) } }
+
 func mul(a, b uint64) op64 { return func(rm RoundingMode) (uint64, Flags) { return Mul64(a, b, rm) } }
+
 func div(a, b uint64) op64 { return func(rm RoundingMode) (uint64, Flags) { return Div64(a, b, rm) } }
 func sqrt(a uint64) op64   { return func(rm RoundingMode) (uint64, Flags) { return Sqrt64(a, rm) } }
 func fma(a, b, c uint64) op64 {
 	return func(rm RoundingMode) (uint64, Flags) { return Fma64(a, b, c, rm) }
 }
+
 func narrow(a uint64) op64 {
 	return func(rm RoundingMode) (uint64, Flags) {
 		z, fl := F64ToF32(a, rm)
 		return uint64(z), fl
 	}
 }
+
 func toI32(a uint64) op64 {
 	return func(rm RoundingMode) (uint64, Flags) {
 		i, fl := F64ToI32(a, rm)
 		return uint64(int64(i)), fl
 	}
 }
+
 func toU32(a uint64) op64 {
 	return func(rm RoundingMode) (uint64, Flags) {
 		i, fl := F64ToU32(a, rm)
 		return uint64(i), fl
 	}
 }
+
 func toI64(a uint64) op64 {
 	return func(rm RoundingMode) (uint64, Flags) {
 		i, fl := F64ToI64(a, rm)
 		return uint64(i), fl
 	}
 }
+
 func toU64(a uint64) op64 {
 	return func(rm RoundingMode) (uint64, Flags) { return F64ToU64(a, rm) }
 }
+
 func fromI64(i int64) op64 {
 	return func(rm RoundingMode) (uint64, Flags) { return I64ToF64(i, rm) }
 }
@@ -85,12 +94,18 @@ func TestPerMode(t *testing.T) {
 	}{
 		// Rounding of sums.
 		{"1 + 1", add(one, one), always(two, 0)},
-		{"tie to even below", add(one, ulp1),
-			perMode{{one, NX}, {one, NX}, {one, NX}, {one + 1, NX}, {one + 1, NX}}},
-		{"tie to even above", add(one+1, ulp1),
-			perMode{{one + 2, NX}, {one + 1, NX}, {one + 1, NX}, {one + 2, NX}, {one + 2, NX}}},
-		{"negative tie", add(one|neg, ulp1|neg),
-			perMode{{one | neg, NX}, {one | neg, NX}, {one + 1 | neg, NX}, {one | neg, NX}, {one + 1 | neg, NX}}},
+		{
+			"tie to even below", add(one, ulp1),
+			perMode{{one, NX}, {one, NX}, {one, NX}, {one + 1, NX}, {one + 1, NX}},
+		},
+		{
+			"tie to even above", add(one+1, ulp1),
+			perMode{{one + 2, NX}, {one + 1, NX}, {one + 1, NX}, {one + 2, NX}, {one + 2, NX}},
+		},
+		{
+			"negative tie", add(one|neg, ulp1|neg),
+			perMode{{one | neg, NX}, {one | neg, NX}, {one + 1 | neg, NX}, {one | neg, NX}, {one + 1 | neg, NX}},
+		},
 		{"above a tie", add(one, ulp1+1), perMode{{one + 1, NX}, {one, NX}, {one, NX}, {one + 1, NX}, {one + 1, NX}}},
 		{"below a tie", add(one, ulp1-1), perMode{{one, NX}, {one, NX}, {one, NX}, {one + 1, NX}, {one, NX}}},
 		{"far apart", add(one, 1|neg), perMode{{one, NX}, {one - 1, NX}, {one - 1, NX}, {one, NX}, {one, NX}}},
@@ -105,34 +120,56 @@ func TestPerMode(t *testing.T) {
 		{"sqrt(-0)", sqrt(neg), always(neg, 0)},
 		{"0 / -1", div(0, one|neg), always(neg, 0)},
 		// Overflow.
-		{"max + max", add(max64, max64),
-			perMode{{inf64, OF | NX}, {max64, OF | NX}, {max64, OF | NX}, {inf64, OF | NX}, {inf64, OF | NX}}},
-		{"-max - max", sub(max64|neg, max64),
-			perMode{{inf64 | neg, OF | NX}, {max64 | neg, OF | NX}, {inf64 | neg, OF | NX}, {max64 | neg, OF | NX}, {inf64 | neg, OF | NX}}},
-		{"max + half an ulp", add(max64, 0x7c90000000000000),
-			perMode{{inf64, OF | NX}, {max64, NX}, {max64, NX}, {inf64, OF | NX}, {inf64, OF | NX}}},
-		{"max * max", mul(max64, max64),
-			perMode{{inf64, OF | NX}, {max64, OF | NX}, {max64, OF | NX}, {inf64, OF | NX}, {inf64, OF | NX}}},
-		{"max / least", div(max64, 1),
-			perMode{{inf64, OF | NX}, {max64, OF | NX}, {max64, OF | NX}, {inf64, OF | NX}, {inf64, OF | NX}}},
+		{
+			"max + max", add(max64, max64),
+			perMode{{inf64, OF | NX}, {max64, OF | NX}, {max64, OF | NX}, {inf64, OF | NX}, {inf64, OF | NX}},
+		},
+		{
+			"-max - max", sub(max64|neg, max64),
+			perMode{{inf64 | neg, OF | NX}, {max64 | neg, OF | NX}, {inf64 | neg, OF | NX}, {max64 | neg, OF | NX}, {inf64 | neg, OF | NX}},
+		},
+		{
+			"max + half an ulp", add(max64, 0x7c90000000000000),
+			perMode{{inf64, OF | NX}, {max64, NX}, {max64, NX}, {inf64, OF | NX}, {inf64, OF | NX}},
+		},
+		{
+			"max * max", mul(max64, max64),
+			perMode{{inf64, OF | NX}, {max64, OF | NX}, {max64, OF | NX}, {inf64, OF | NX}, {inf64, OF | NX}},
+		},
+		{
+			"max / least", div(max64, 1),
+			perMode{{inf64, OF | NX}, {max64, OF | NX}, {max64, OF | NX}, {inf64, OF | NX}, {inf64, OF | NX}},
+		},
 		// Underflow: tininess is detected after rounding.
-		{"least / 2", mul(1, half),
-			perMode{{0, UF | NX}, {0, UF | NX}, {0, UF | NX}, {1, UF | NX}, {1, UF | NX}}},
-		{"-least / 2", mul(1|neg, half),
-			perMode{{neg, UF | NX}, {neg, UF | NX}, {1 | neg, UF | NX}, {neg, UF | NX}, {1 | neg, UF | NX}}},
-		{"least squared", mul(1, 1),
-			perMode{{0, UF | NX}, {0, UF | NX}, {0, UF | NX}, {1, UF | NX}, {0, UF | NX}}},
+		{
+			"least / 2", mul(1, half),
+			perMode{{0, UF | NX}, {0, UF | NX}, {0, UF | NX}, {1, UF | NX}, {1, UF | NX}},
+		},
+		{
+			"-least / 2", mul(1|neg, half),
+			perMode{{neg, UF | NX}, {neg, UF | NX}, {1 | neg, UF | NX}, {neg, UF | NX}, {1 | neg, UF | NX}},
+		},
+		{
+			"least squared", mul(1, 1),
+			perMode{{0, UF | NX}, {0, UF | NX}, {0, UF | NX}, {1, UF | NX}, {0, UF | NX}},
+		},
 		{"exact subnormal", mul(min64, half), always(min64>>1, 0)},
 		// (1 - 2^-53) * 2^-1022 is representable with an unbounded exponent, hence tiny.
-		{"tiny, rounds to the least normal", mul(min64, one-1),
-			perMode{{min64, UF | NX}, {sub64, UF | NX}, {sub64, UF | NX}, {min64, UF | NX}, {min64, UF | NX}}},
+		{
+			"tiny, rounds to the least normal", mul(min64, one-1),
+			perMode{{min64, UF | NX}, {sub64, UF | NX}, {sub64, UF | NX}, {min64, UF | NX}, {min64, UF | NX}},
+		},
 		// (1 + 2^-52)(1 - 2^-53) 2^-1022 = (1 + 2^-53 - 2^-105) 2^-1022 is above it anyway.
-		{"not tiny", mul(min64+1, one-1),
-			perMode{{min64, NX}, {min64, NX}, {min64, NX}, {min64 + 1, NX}, {min64, NX}}},
+		{
+			"not tiny", mul(min64+1, one-1),
+			perMode{{min64, NX}, {min64, NX}, {min64, NX}, {min64 + 1, NX}, {min64, NX}},
+		},
 		// (1 + 2^-52)(1 - 2^-52) 2^-1022 = (1 - 2^-104) 2^-1022 is rounded up to 2^-1022 with an
 		// unbounded exponent, too, in RNE, RUP and RMM.
-		{"tiny before rounding only", mul(one+1, sub64),
-			perMode{{min64, NX}, {sub64, UF | NX}, {sub64, UF | NX}, {min64, NX}, {min64, NX}}},
+		{
+			"tiny before rounding only", mul(one+1, sub64),
+			perMode{{min64, NX}, {sub64, UF | NX}, {sub64, UF | NX}, {min64, NX}, {min64, NX}},
+		},
 		// Infinities and NaNs.
 		{"inf - inf", sub(inf64, inf64), always(NaN64, NV)},
 		{"inf + inf", add(inf64, inf64), always(inf64, 0)},
@@ -156,38 +193,58 @@ func TestPerMode(t *testing.T) {
 		{"max*max - inf", fma(max64, max64, inf64|neg), always(inf64|neg, 0)},
 		// Fused multiply-add: a single rounding.
 		{"fused error", fma(one+1, one+1, one+2|neg), always(0x3970000000000000, 0)}, // 2^-104
-		{"huge cancellation", fma(max64, max64, max64|neg),
-			perMode{{inf64, OF | NX}, {max64, OF | NX}, {max64, OF | NX}, {inf64, OF | NX}, {inf64, OF | NX}}},
+		{
+			"huge cancellation", fma(max64, max64, max64|neg),
+			perMode{{inf64, OF | NX}, {max64, OF | NX}, {max64, OF | NX}, {inf64, OF | NX}, {inf64, OF | NX}},
+		},
 		{"product far below", fma(1, 1, one), perMode{{one, NX}, {one, NX}, {one, NX}, {one + 1, NX}, {one, NX}}},
-		{"product far below, opposite", fma(1, 1|neg, one),
-			perMode{{one, NX}, {one - 1, NX}, {one - 1, NX}, {one, NX}, {one, NX}}},
-		{"addend far below", fma(one, one, 1|neg),
-			perMode{{one, NX}, {one - 1, NX}, {one - 1, NX}, {one, NX}, {one, NX}}},
+		{
+			"product far below, opposite", fma(1, 1|neg, one),
+			perMode{{one, NX}, {one - 1, NX}, {one - 1, NX}, {one, NX}, {one, NX}},
+		},
+		{
+			"addend far below", fma(one, one, 1|neg),
+			perMode{{one, NX}, {one - 1, NX}, {one - 1, NX}, {one, NX}, {one, NX}},
+		},
 		// Square roots.
 		{"sqrt(4)", sqrt(0x4010000000000000), always(two, 0)},
 		{"sqrt(2)", sqrt(two), perMode{{0x3ff6a09e667f3bcd, NX}, {0x3ff6a09e667f3bcc, NX}, {0x3ff6a09e667f3bcc, NX}, {0x3ff6a09e667f3bcd, NX}, {0x3ff6a09e667f3bcd, NX}}},
 		{"sqrt(least)", sqrt(1), always(0x1e60000000000000, 0)}, // 2^-537
-		{"1 / 3", div(one, 0x4008000000000000),
-			perMode{{0x3fd5555555555555, NX}, {0x3fd5555555555555, NX}, {0x3fd5555555555555, NX}, {0x3fd5555555555556, NX}, {0x3fd5555555555555, NX}}},
+		{
+			"1 / 3", div(one, 0x4008000000000000),
+			perMode{{0x3fd5555555555555, NX}, {0x3fd5555555555555, NX}, {0x3fd5555555555555, NX}, {0x3fd5555555555556, NX}, {0x3fd5555555555555, NX}},
+		},
 		// Narrowing.
-		{"narrow a tie", narrow(0x3ff0000010000000),
-			perMode{{0x3f800000, NX}, {0x3f800000, NX}, {0x3f800000, NX}, {0x3f800001, NX}, {0x3f800001, NX}}},
-		{"narrow overflow", narrow(0x47effffff0000000),
-			perMode{{0x7f800000, OF | NX}, {0x7f7fffff, NX}, {0x7f7fffff, NX}, {0x7f800000, OF | NX}, {0x7f800000, OF | NX}}},
-		{"narrow to the least normal, tiny", narrow(0x380fffffe0000000),
-			perMode{{0x00800000, UF | NX}, {0x007fffff, UF | NX}, {0x007fffff, UF | NX}, {0x00800000, UF | NX}, {0x00800000, UF | NX}}},
-		{"narrow, tiny before rounding only", narrow(0x380ffffff0000000),
-			perMode{{0x00800000, NX}, {0x007fffff, UF | NX}, {0x007fffff, UF | NX}, {0x00800000, NX}, {0x00800000, NX}}},
+		{
+			"narrow a tie", narrow(0x3ff0000010000000),
+			perMode{{0x3f800000, NX}, {0x3f800000, NX}, {0x3f800000, NX}, {0x3f800001, NX}, {0x3f800001, NX}},
+		},
+		{
+			"narrow overflow", narrow(0x47effffff0000000),
+			perMode{{0x7f800000, OF | NX}, {0x7f7fffff, NX}, {0x7f7fffff, NX}, {0x7f800000, OF | NX}, {0x7f800000, OF | NX}},
+		},
+		{
+			"narrow to the least normal, tiny", narrow(0x380fffffe0000000),
+			perMode{{0x00800000, UF | NX}, {0x007fffff, UF | NX}, {0x007fffff, UF | NX}, {0x00800000, UF | NX}, {0x00800000, UF | NX}},
+		},
+		{
+			"narrow, tiny before rounding only", narrow(0x380ffffff0000000),
+			perMode{{0x00800000, NX}, {0x007fffff, UF | NX}, {0x007fffff, UF | NX}, {0x00800000, NX}, {0x00800000, NX}},
+		},
 		{"narrow signalling NaN", narrow(snan64), always(uint64(NaN32), NV)},
 		// To integers.
 		{"0.5 to int", toI32(half), perMode{{0, NX}, {0, NX}, {0, NX}, {1, NX}, {1, NX}}},
 		{"1.5 to int", toI64(0x3ff8000000000000), perMode{{2, NX}, {1, NX}, {1, NX}, {2, NX}, {2, NX}}},
-		{"-2.5 to int", toI64(0xc004000000000000),
-			perMode{{minus(-2), NX}, {minus(-2), NX}, {minus(-3), NX}, {minus(-2), NX}, {minus(-3), NX}}},
+		{
+			"-2.5 to int", toI64(0xc004000000000000),
+			perMode{{minus(-2), NX}, {minus(-2), NX}, {minus(-3), NX}, {minus(-2), NX}, {minus(-3), NX}},
+		},
 		{"-0.5 to unsigned", toU32(half | neg), perMode{{0, NX}, {0, NX}, {0, NV}, {0, NX}, {0, NV}}},
 		{"-1 to unsigned", toU64(one | neg), always(0, NV)},
-		{"2^31 - 1/2 to int32", toI32(0x41dfffffffe00000),
-			perMode{{1<<31 - 1, NV}, {1<<31 - 1, NX}, {1<<31 - 1, NX}, {1<<31 - 1, NV}, {1<<31 - 1, NV}}},
+		{
+			"2^31 - 1/2 to int32", toI32(0x41dfffffffe00000),
+			perMode{{1<<31 - 1, NV}, {1<<31 - 1, NX}, {1<<31 - 1, NX}, {1<<31 - 1, NV}, {1<<31 - 1, NV}},
+		},
 		{"-2^31 to int32", toI32(0xc1e0000000000000), always(minus(-1<<31), 0)},
 		{"2^32 - 1 to uint32", toU32(0x41efffffffe00000), always(1<<32-1, 0)},
 		{"2^63 to int64", toI64(0x43e0000000000000), always(1<<63-1, NV)},
@@ -200,8 +257,10 @@ func TestPerMode(t *testing.T) {
 		{"least to int", toI64(1), perMode{{0, NX}, {0, NX}, {0, NX}, {1, NX}, {0, NX}}},
 		// From integers.
 		{"-2^63 to double", fromI64(-1 << 63), always(0xc3e0000000000000, 0)},
-		{"2^53 + 1 to double", fromI64(1<<53 + 1),
-			perMode{{0x4340000000000000, NX}, {0x4340000000000000, NX}, {0x4340000000000000, NX}, {0x4340000000000001, NX}, {0x4340000000000001, NX}}},
+		{
+			"2^53 + 1 to double", fromI64(1<<53 + 1),
+			perMode{{0x4340000000000000, NX}, {0x4340000000000000, NX}, {0x4340000000000000, NX}, {0x4340000000000001, NX}, {0x4340000000000001, NX}},
+		},
 		{"0 to double", fromI64(0), always(0, 0)},
 	} {
 		for rm := RNE; rm <= RMM; rm++ {
