@@ -2,6 +2,7 @@ package bell
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,14 +14,14 @@ import (
 func TestNothingStaysBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b Bell
-		var number uint64
-		get := func(context.Context, string) (arbiter.Record, error) { return arbiter.Record{Number: number}, nil }
+		var number atomic.Uint64
+		get := func(context.Context, string) (arbiter.Record, error) { return arbiter.Record{Number: number.Load()}, nil }
 		ctx, cancel := context.WithCancel(t.Context())
-		woken := 0
+		var woken atomic.Int64
 		for range 3 {
 			go func() {
 				if _, err := b.Watch(ctx, "g", 0, get); err == nil {
-					woken++
+					woken.Add(1)
 				}
 			}()
 			go func() { _, _ = b.Watch(ctx, "g", 7, get) }()
@@ -30,11 +31,11 @@ func TestNothingStaysBehind(t *testing.T) {
 		if len(b.groups) != 2 || b.groups["g"].count != 6 {
 			t.Fatalf("listeners: %v", b.groups)
 		}
-		number = 1
+		number.Store(1)
 		b.Ring("g")
 		synctest.Wait()
-		if woken != 3 || b.groups["g"].count != 3 {
-			t.Errorf("%d woken, %v", woken, b.groups["g"])
+		if woken.Load() != 3 || b.groups["g"].count != 3 {
+			t.Errorf("%d woken, %v", woken.Load(), b.groups["g"])
 		}
 		b.RingAll()
 		synctest.Wait()
