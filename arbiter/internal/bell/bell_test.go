@@ -15,7 +15,9 @@ func TestNothingStaysBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b Bell
 		var number atomic.Uint64
-		get := func(context.Context, string) (arbiter.Record, error) { return arbiter.Record{Number: number.Load()}, nil }
+		get := func(context.Context, string) (arbiter.Record, error) {
+			return arbiter.Record{Number: number.Load()}, nil
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		var woken atomic.Int64
 		for range 3 {
