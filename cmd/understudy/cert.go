@@ -4,12 +4,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"understudy/arbiter/httparb"
+	"understudy/arbiter/open"
 	"understudy/internal/pki"
 )
 
@@ -29,11 +30,18 @@ func identity(dir, name string) (*pki.Identity, error) {
 	return id, withHint(err, "understudy cert host %s --dir %s", name, dir)
 }
 
-func arbiterOptions(id *pki.Identity) httparb.ClientOptions {
-	if id == nil {
-		return httparb.ClientOptions{}
+// arbiterOptions gives the certificate to an arbiter of ours, which has its name, or to an etcd, whose
+// certificate has the name or address that it is dialled at.
+func arbiterOptions(address string, id *pki.Identity, create bool) open.Options {
+	o := open.Options{CreateDir: create}
+	switch {
+	case id == nil:
+	case strings.HasPrefix(address, "https:"):
+		o.TLS = id.Client(arbiterName)
+	case strings.HasPrefix(address, "etcd:"):
+		o.TLS = id.Client("")
 	}
-	return httparb.ClientOptions{TLS: id.Client(arbiterName)}
+	return o
 }
 
 func certCommand() *cobra.Command {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"understudy/arbiter/httparb"
+	"understudy/arbiter/open"
 	"understudy/internal/host"
 )
 
@@ -22,6 +22,7 @@ func replicaCommand() *cobra.Command {
 		o                                       host.Options
 		listenAddr, arbiterURL, status, console string
 		tlsDir                                  string
+		arbiterCreate                           bool
 	)
 	c := &cobra.Command{
 		Use:   "replica [flags] [IMAGE]",
@@ -68,15 +69,15 @@ its part and halted. 125: an error of ours.`,
 				ready.Listen = o.Listener.Addr().String()
 			}
 			if arbiterURL != "" {
-				client, err := httparb.NewClient(arbiterURL, arbiterOptions(o.Identity))
+				register, closer, err := open.OpenURL(c.Context(), arbiterURL, arbiterOptions(arbiterURL, o.Identity, arbiterCreate))
 				if err != nil {
 					return err
 				}
-				defer client.Close()
-				if err := client.Warm(c.Context()); err != nil {
+				defer closer.Close()
+				if err := open.Warm(c.Context(), register); err != nil {
 					return withHint(fmt.Errorf("reach the arbiter at %s: %w", arbiterURL, err), "start it with: understudy arbiter --listen ADDRESS")
 				}
-				o.Arbiter = client
+				o.Arbiter = register
 			}
 			if console != "" {
 				f, err := openConsole(console, c.OutOrStdout())
@@ -121,7 +122,8 @@ its part and halted. 125: an error of ours.`,
 	f.StringVar(&o.PeerAddr, "peer-addr", "", "where the backup listens; makes this side the first primary")
 	f.StringVar(&listenAddr, "listen", "", "where to await the primary; makes this side the first backup")
 	f.StringVar(&o.LANAddr, "lan", "", "the virtual LAN: host:port or the path of its unix socket")
-	f.StringVar(&arbiterURL, "arbiter", "", "the arbiter: http://host:port, https://host:port or unix:/path")
+	f.StringVar(&arbiterURL, "arbiter", "", "the arbiter: http://host:port, https://host:port or unix:/path of understudy arbiter, etcd://host:port,.../prefix, or dir:/path on storage that both sides share")
+	f.BoolVar(&arbiterCreate, "arbiter-create", false, "with --arbiter dir:/path: make an empty directory a new arbiter")
 	tlsFlag(f, &tlsDir)
 	f.StringVar(&status, "status", "", "serve GET /status here")
 	f.StringVar(&console, "console", "", "write the guest's console to this file, - for stdout")
