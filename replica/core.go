@@ -112,7 +112,6 @@ type Core struct {
 	myProgress     uint64 // backup: ours
 
 	peerUp     bool
-	everUp     bool
 	lastHeard  time.Duration // newest proof of life of the peer, moved on by pauses of our own (see Tick)
 	lastEcho   time.Duration // primary: send time of the newest acknowledged message
 	lastTick   time.Duration
@@ -215,7 +214,7 @@ func (c *Core) BeginAlone(now time.Duration) {
 
 // PeerUp tells that the log channel to the peer stands and that its handshake succeeded.
 func (c *Core) PeerUp(now time.Duration) {
-	c.peerUp, c.everUp = true, true
+	c.peerUp = true
 	c.lastHeard = now
 	switch c.role {
 	case Spare:

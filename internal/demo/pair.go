@@ -19,8 +19,6 @@ type Pair struct {
 	Group
 	LAN, Arbiter, A, B *Process
 	Addr               string // forwarded to the guest's service
-	image              *image.Image
-	opts               PairOptions
 }
 
 // PairOptions describe a Pair.
@@ -42,7 +40,7 @@ func StartPair(ctx context.Context, o PairOptions) (p *Pair, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p = &Pair{Group: Group{Exe: o.Exe, Dir: dir}, image: o.Image, opts: o}
+	p = &Pair{Group: Group{Exe: o.Exe, Dir: dir}}
 	started := p // a return of nil with an error sets p
 	defer func() {
 		if err != nil {

@@ -17,7 +17,6 @@ type Timeline struct {
 	FirstOutput int64 `json:"first_output_ns"` // the first frame left
 
 	view replica.ViewNumber
-	role replica.Role
 }
 
 // note watches the core after each step.
@@ -32,8 +31,7 @@ func (t *Timeline) note(now time.Time, c *replica.Core, r replica.Ready) {
 		}
 		t.view = v
 	}
-	role := c.Role()
-	if role == replica.Primary && t.Live == 0 && t.Granted != 0 {
+	if c.Role() == replica.Primary && t.Live == 0 && t.Granted != 0 {
 		t.Live = ns
 	}
 	if t.Live != 0 && t.FirstOutput == 0 {
@@ -44,7 +42,6 @@ func (t *Timeline) note(now time.Time, c *replica.Core, r replica.Ready) {
 			}
 		}
 	}
-	t.role = role
 }
 
 // Status is what a replica says of itself. Times are nanoseconds.
