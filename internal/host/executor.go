@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"understudy/event"
+	"understudy/internal/disk"
 	"understudy/internal/lan"
 	"understudy/machine"
 	"understudy/replica"
@@ -148,7 +149,7 @@ func (l *leader) stop() error {
 	}
 	l.raw = r.inbox.take(l.raw[:0])
 	for i, d := range r.disks {
-		for _, done := range d.finished() {
+		for _, done := range d.Finished() {
 			l.raw = append(l.raw, event.Entry{Kind: event.KindDisk, Device: uint8(i), Data: event.AppendDiskDone(nil, done)})
 		}
 	}
@@ -235,7 +236,7 @@ func (r *Replica) local(o event.Output) bool {
 	switch o.Kind {
 	case event.OutDisk:
 		if int(o.Device) < len(r.disks) {
-			r.disks[o.Device].submit(*o.Disk)
+			r.disks[o.Device].Submit(*o.Disk)
 		}
 		return false
 	case event.OutEntropy:
@@ -361,13 +362,13 @@ func (r *Replica) deliverLogged(e event.Entry) error {
 		if err != nil || int(e.Device) >= len(r.disks) {
 			return r.diverged("entry %d completes a request of a disk that is not here", e.Seq)
 		}
-		here, ok := r.disks[e.Device].await(logged.ID)
+		here, ok := r.disks[e.Device].Await(logged.ID)
 		if !ok {
-			return fmt.Errorf("disk %s was closed", r.disks[e.Device].path)
+			return fmt.Errorf("disk %s was closed", r.disks[e.Device].Path())
 		}
-		settled, err := settle(logged, here)
+		settled, err := disk.Settle(logged, here)
 		if err != nil {
-			return fmt.Errorf("disk %s: %w", r.disks[e.Device].path, err)
+			return fmt.Errorf("disk %s: %w", r.disks[e.Device].Path(), err)
 		}
 		e.Data = event.AppendDiskDone(nil, settled)
 	case event.KindDigest:

@@ -15,6 +15,7 @@ import (
 	"understudy/arbiter"
 	"understudy/arbiter/memstore"
 	"understudy/event"
+	"understudy/internal/disk"
 	"understudy/internal/lan"
 	"understudy/machine"
 	"understudy/replica"
@@ -41,7 +42,7 @@ type Replica struct {
 	start time.Time // zero of the local clock that the core sees
 	ram   []byte
 	m     *machine.Machine
-	disks []*disk
+	disks []*disk.Disk
 	port  *lan.Port
 	out   *consoleWriter
 
@@ -87,14 +88,14 @@ func New(ctx context.Context, opt Options) (*Replica, error) {
 func (r *Replica) open(ctx context.Context) error {
 	r.opt.Machine.Disks = nil
 	for i, spec := range r.opt.Disks {
-		d, err := openDisk(spec.Path, spec.ReadOnly)
+		d, err := disk.Open(spec.Path, spec.ReadOnly)
 		if err != nil {
 			return err
 		}
 		r.disks = append(r.disks, d)
-		md := machine.Disk{Sectors: d.sectors, ReadOnly: spec.ReadOnly, Serial: fmt.Sprintf("disk%d", i)}
+		md := machine.Disk{Sectors: d.Sectors(), ReadOnly: spec.ReadOnly, Serial: fmt.Sprintf("disk%d", i)}
 		if r.opt.Peer != "" {
-			if md.Hash, err = d.hash(); err != nil {
+			if md.Hash, err = d.Hash(); err != nil {
 				return err
 			}
 		}
@@ -127,7 +128,7 @@ func (r *Replica) open(ctx context.Context) error {
 
 func (r *Replica) release() {
 	for _, d := range r.disks {
-		d.close()
+		d.Close()
 	}
 	if r.port != nil {
 		r.port.Close()
@@ -179,7 +180,7 @@ func (r *Replica) Run(ctx context.Context) (machine.Down, error) {
 	r.opt.Machine.Kernel, r.opt.Machine.Initrd = nil, nil // both are in the guest's RAM
 	calmCollector()
 	for _, d := range r.disks {
-		d.start(r.poke)
+		d.Start(r.poke)
 	}
 	r.workers.Go(r.tick)
 	if r.port != nil {
@@ -201,7 +202,7 @@ func (r *Replica) Run(ctx context.Context) (machine.Down, error) {
 func (r *Replica) stop() {
 	r.cancel(nil)
 	for _, d := range r.disks {
-		d.shut()
+		d.Shut()
 	}
 	if r.port != nil {
 		r.port.Close()

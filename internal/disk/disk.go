@@ -1,4 +1,4 @@
-package host
+package disk
 
 import (
 	"crypto/sha256"
@@ -13,11 +13,12 @@ import (
 	"understudy/event"
 )
 
-const sectorBytes = 512
+// SectorBytes is the unit of addresses on a disk.
+const SectorBytes = 512
 
-// disk carries out the requests of one block device on this host's own copy, one after the other in the
+// Disk carries out the requests of one block device on this host's own copy, one after the other in the
 // order in which they left the machine: so requests that overlap give the same bytes on both sides.
-type disk struct {
+type Disk struct {
 	path     string
 	file     *os.File
 	sectors  uint64
@@ -32,9 +33,9 @@ type disk struct {
 	stopped sync.WaitGroup
 }
 
-// openDisk opens a raw disk file, whose size must be a positive multiple of 512 bytes, and locks it against
+// Open opens a raw disk file, whose size must be a positive multiple of 512 bytes, and locks it against
 // other replicas on this host.
-func openDisk(path string, readOnly bool) (*disk, error) {
+func Open(path string, readOnly bool) (*Disk, error) {
 	flags := os.O_RDWR
 	if readOnly {
 		flags = os.O_RDONLY
@@ -50,8 +51,8 @@ func openDisk(path string, readOnly bool) (*disk, error) {
 		return nil, fmt.Errorf("open disk: %w", err)
 	}
 	st, err := f.Stat()
-	if err == nil && (!st.Mode().IsRegular() || st.Size() == 0 || st.Size()%sectorBytes != 0) {
-		err = fmt.Errorf("open disk %s: want a regular file whose size is a positive multiple of %d bytes", path, sectorBytes)
+	if err == nil && (!st.Mode().IsRegular() || st.Size() == 0 || st.Size()%SectorBytes != 0) {
+		err = fmt.Errorf("open disk %s: want a regular file whose size is a positive multiple of %d bytes", path, SectorBytes)
 	}
 	if err == nil && !readOnly {
 		if lockErr := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); lockErr != nil {
@@ -62,36 +63,42 @@ func openDisk(path string, readOnly bool) (*disk, error) {
 		f.Close()
 		return nil, err
 	}
-	d := &disk{path: path, file: f, sectors: uint64(st.Size()) / sectorBytes, readOnly: readOnly}
+	d := &Disk{path: path, file: f, sectors: uint64(st.Size()) / SectorBytes, readOnly: readOnly}
 	d.changed.L = &d.mu
 	return d, nil
 }
 
-// hash is the SHA-256 of the whole content.
-func (d *disk) hash() (sum [32]byte, err error) {
+// Path is the name that Open was given.
+func (d *Disk) Path() string { return d.path }
+
+// Sectors is the size of the disk.
+func (d *Disk) Sectors() uint64 { return d.sectors }
+
+// Hash is the SHA-256 of the whole content.
+func (d *Disk) Hash() (sum [32]byte, err error) {
 	h := sha256.New()
-	if _, err := io.Copy(h, io.NewSectionReader(d.file, 0, int64(d.sectors)*sectorBytes)); err != nil {
+	if _, err := io.Copy(h, io.NewSectionReader(d.file, 0, int64(d.sectors)*SectorBytes)); err != nil {
 		return sum, fmt.Errorf("read disk %s: %w", d.path, err)
 	}
 	return [32]byte(h.Sum(nil)), nil
 }
 
-// start begins to work; wake is told of every request that is done.
-func (d *disk) start(wake func()) {
+// Start begins to work; wake is told of every request that is done.
+func (d *Disk) Start(wake func()) {
 	d.wake = wake
 	d.stopped.Add(1)
 	go d.work()
 }
 
-// submit queues a request. The device's ring bounds how many there can be.
-func (d *disk) submit(r event.DiskRequest) {
+// Submit queues a request. The device's ring bounds how many there can be.
+func (d *Disk) Submit(r event.DiskRequest) {
 	d.mu.Lock()
 	d.queue = append(d.queue, r)
 	d.mu.Unlock()
 	d.changed.Broadcast()
 }
 
-func (d *disk) work() {
+func (d *Disk) work() {
 	defer d.stopped.Done()
 	for {
 		d.mu.Lock()
@@ -116,9 +123,9 @@ func (d *disk) work() {
 	}
 }
 
-func (d *disk) carryOut(r event.DiskRequest) event.DiskDone {
+func (d *Disk) carryOut(r event.DiskRequest) event.DiskDone {
 	done := event.DiskDone{ID: r.ID}
-	off, n := int64(r.Sector)*sectorBytes, int64(r.Count)*sectorBytes
+	off, n := int64(r.Sector)*SectorBytes, int64(r.Count)*SectorBytes
 	var err error
 	switch r.Op {
 	case event.DiskRead:
@@ -145,7 +152,7 @@ func (d *disk) carryOut(r event.DiskRequest) event.DiskDone {
 
 var zeros [64 << 10]byte
 
-func (d *disk) writeZeros(off, n int64) error {
+func (d *Disk) writeZeros(off, n int64) error {
 	for n > 0 {
 		w, err := d.file.WriteAt(zeros[:min(n, int64(len(zeros)))], off)
 		if err != nil {
@@ -156,8 +163,8 @@ func (d *disk) writeZeros(off, n int64) error {
 	return nil
 }
 
-// finished takes every result that waits, in order.
-func (d *disk) finished() []event.DiskDone {
+// Finished takes every result that waits, in order.
+func (d *Disk) Finished() []event.DiskDone {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r := d.results
@@ -165,8 +172,8 @@ func (d *disk) finished() []event.DiskDone {
 	return r
 }
 
-// await takes the result of request id, waiting for it. It reports false when the disk was closed.
-func (d *disk) await(id uint64) (event.DiskDone, bool) {
+// Await takes the result of request id, waiting for it. It reports false when the disk was closed.
+func (d *Disk) Await(id uint64) (event.DiskDone, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for {
@@ -183,8 +190,8 @@ func (d *disk) await(id uint64) (event.DiskDone, bool) {
 	}
 }
 
-// shut waits for the request in hand and drops the others.
-func (d *disk) shut() {
+// Shut waits for the request in hand and drops the others.
+func (d *Disk) Shut() {
 	d.mu.Lock()
 	d.closed = true
 	d.mu.Unlock()
@@ -192,16 +199,16 @@ func (d *disk) shut() {
 	d.stopped.Wait()
 }
 
-// close ends the disk's work and closes the file.
-func (d *disk) close() {
-	d.shut()
+// Close ends the disk's work and closes the file.
+func (d *Disk) Close() {
+	d.Shut()
 	d.file.Close()
 }
 
-// settle decides how a request ends on a backup: as the log has it, with what this host's own disk gave. A
+// Settle decides how a request ends on a backup: as the log has it, with what this host's own disk gave. A
 // failure of the primary's disk is one for the guest here too, whatever this disk did. A failure of this
 // disk alone cannot be hidden: the backup's guest would see another world than the primary's.
-func settle(logged, here event.DiskDone) (event.DiskDone, error) {
+func Settle(logged, here event.DiskDone) (event.DiskDone, error) {
 	switch {
 	case logged.Status != event.DiskOK:
 		return event.DiskDone{ID: logged.ID, Status: logged.Status}, nil

@@ -1,4 +1,4 @@
-package host
+package disk
 
 import (
 	"bytes"
@@ -10,22 +10,22 @@ import (
 	"understudy/event"
 )
 
-func testDisk(t *testing.T, sectors int) *disk {
+func testDisk(t *testing.T, sectors int) *Disk {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "disk.raw")
-	if err := os.WriteFile(path, make([]byte, sectors*sectorBytes), 0o600); err != nil {
+	if err := os.WriteFile(path, make([]byte, sectors*SectorBytes), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d, err := openDisk(path, false)
+	d, err := Open(path, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.start(func() {})
-	t.Cleanup(d.close)
+	d.Start(func() {})
+	t.Cleanup(d.Close)
 	return d
 }
 
-func sector(b byte) []byte { return bytes.Repeat([]byte{b}, sectorBytes) }
+func sector(b byte) []byte { return bytes.Repeat([]byte{b}, SectorBytes) }
 
 // TestOverlappingRequestsKeepTheirOrder: what is read depends on the order in which requests left the
 // machine, never on when the host carried them out.
@@ -35,13 +35,13 @@ func TestOverlappingRequestsKeepTheirOrder(t *testing.T) {
 	ask := func(r event.DiskRequest) uint64 {
 		id++
 		r.ID = id
-		d.submit(r)
+		d.Submit(r)
 		return id
 	}
 	for b := byte(1); b <= 100; b++ {
 		ask(event.DiskRequest{Op: event.DiskWrite, Sector: 3, Count: 1, Data: sector(b)})
 		read := ask(event.DiskRequest{Op: event.DiskRead, Sector: 2, Count: 2})
-		got, ok := d.await(read)
+		got, ok := d.Await(read)
 		if !ok || got.Status != event.DiskOK || !bytes.Equal(got.Data, append(sector(0), sector(b)...)) {
 			t.Fatalf("write %d and a read behind it: %v, %v", b, got.Status, ok)
 		}
@@ -49,14 +49,14 @@ func TestOverlappingRequestsKeepTheirOrder(t *testing.T) {
 	ask(event.DiskRequest{Op: event.DiskDiscard, Sector: 3, Count: 1})
 	read := ask(event.DiskRequest{Op: event.DiskRead, Sector: 3, Count: 1})
 	flush := ask(event.DiskRequest{Op: event.DiskFlush})
-	if got, _ := d.await(read); !bytes.Equal(got.Data, sector(0)) {
+	if got, _ := d.Await(read); !bytes.Equal(got.Data, sector(0)) {
 		t.Fatal("a discarded sector does not read as zeros")
 	}
-	if got, ok := d.await(flush); !ok || got.Status != event.DiskOK {
+	if got, ok := d.Await(flush); !ok || got.Status != event.DiskOK {
 		t.Fatal("flush failed")
 	}
 	beyond := ask(event.DiskRequest{Op: event.DiskRead, Sector: 1 << 40, Count: 1})
-	if got, _ := d.await(beyond); got.Status != event.DiskError || got.Data != nil {
+	if got, _ := d.Await(beyond); got.Status != event.DiskError || got.Data != nil {
 		t.Fatalf("a read beyond the end: %v", got.Status)
 	}
 }
@@ -74,7 +74,7 @@ func TestDisksThatCannotBeOpened(t *testing.T) {
 		"directory": {dir, "directory"},
 		"in use":    {used.path, "in use by another machine"},
 	} {
-		if _, err := openDisk(c.path, false); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := Open(c.path, false); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -93,7 +93,7 @@ func TestSettle(t *testing.T) {
 		"ours fails":          {event.DiskDone{ID: 1}, bad, 0, true},
 		"both fail":           {bad, bad, event.DiskError, false},
 	} {
-		got, err := settle(c.logged, c.here)
+		got, err := Settle(c.logged, c.here)
 		if (err != nil) != c.fails || got.Status != c.status || got.Status != event.DiskOK && got.Data != nil {
 			t.Errorf("%s: %v, %v", name, got.Status, err)
 		}
