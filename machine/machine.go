@@ -82,6 +82,7 @@ type Machine struct {
 	down    Down
 	outputs []event.Output
 	urgent  bool // an output that should stop the run was produced
+	blank   bool // there is no state to run from: see NewBlank
 
 	pages digest
 }
@@ -95,7 +96,7 @@ func New(cfg Config, ram []byte) (*Machine, error) {
 	if uint64(len(ram)) != cfg.MemBytes {
 		return nil, fmt.Errorf("make machine: %d bytes of RAM were mapped for %d", len(ram), cfg.MemBytes)
 	}
-	m := &Machine{cfg: cfg, id: cfg.Digest(), ram: mem.New(ram)}
+	m := &Machine{cfg: cfg, id: cfg.digest(), ram: mem.New(ram)}
 	m.build()
 	entry, dtb, err := m.load()
 	if err != nil {
@@ -173,6 +174,9 @@ func (m *Machine) Run(until event.Position) Stop { return m.run(m.hart.Run, unti
 func (m *Machine) RunSlice(until event.Position) Stop { return m.run(m.hart.RunSlice, until) }
 
 func (m *Machine) run(run func(event.Position) riscv.Stop, until event.Position) Stop {
+	if m.blank {
+		panic("machine: run before a state was loaded")
+	}
 	if m.down != Up {
 		return StopDown
 	}

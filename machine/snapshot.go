@@ -18,12 +18,15 @@ const snapshotMagic = "USSNAP\x00\x01"
 // maxStateBytes bounds the encoded state of hart and devices.
 const maxStateBytes = 256 << 20
 
+// otherMachine says that config digests differ.
+const otherMachine = "it is of another machine: image, memory size, disks or command line differ"
+
 // noPage ends the list of pages.
 const noPage = ^uint32(0)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// ErrSnapshot is wrapped by every error of Restore that is the snapshot's fault.
+// ErrSnapshot is wrapped by every error of Restore and LoadState that is the fault of the bytes they read.
 var ErrSnapshot = errors.New("unusable snapshot")
 
 // Snapshot writes the whole machine: the magic, the config's digest, the state of hart and devices, every
@@ -93,9 +96,9 @@ func Restore(cfg Config, ram []byte, r io.Reader) (*Machine, error) {
 	if string(head[:len(snapshotMagic)]) != snapshotMagic {
 		return nil, bad("not a snapshot of this version")
 	}
-	id := cfg.Digest()
+	id := cfg.digest()
 	if string(id[:]) != string(head[len(snapshotMagic):][:32]) {
-		return nil, bad("it is of another machine: image, memory size, disks or command line differ")
+		return nil, bad(otherMachine)
 	}
 	size := binary.LittleEndian.Uint32(head[len(head)-4:])
 	if size > maxStateBytes {

@@ -5,7 +5,11 @@
 // hart's software TLB. So every store to such a page takes a slow path, which ends in Touch.
 package mem
 
-import "unsafe"
+import (
+	"encoding/binary"
+	"math/bits"
+	"unsafe"
+)
 
 // Base is the guest-physical address of the first byte of RAM.
 const Base = 0x8000_0000
@@ -29,10 +33,12 @@ const (
 	Code
 	// Table is set while the hart's TLB holds translations that were read from the page.
 	Table
+	// Written is set by the first store and stays: a page without it is still as it was mapped, zero.
+	Written
 )
 
 // AllDirty are the flags that a store sets.
-const AllDirty = DirtyDigest | DirtyEpoch
+const AllDirty = DirtyDigest | DirtyEpoch | Written
 
 // RAM is guest memory. All addresses are guest-physical.
 type RAM struct {
@@ -53,7 +59,10 @@ func New(b []byte) *RAM {
 	if len(b) == 0 || len(b)%PageBytes != 0 {
 		panic("mem: size of RAM is not a positive multiple of the page size")
 	}
-	return &RAM{base: unsafe.Pointer(&b[0]), bytes: b, flags: make([]Flags, len(b)/PageBytes)}
+	// Room behind the flags, which stays zero, so that they can be looked at in words.
+	pages := len(b) / PageBytes
+	flags := make([]Flags, (pages+7)&^7)[:pages]
+	return &RAM{base: unsafe.Pointer(&b[0]), bytes: b, flags: flags}
 }
 
 // Size is the number of bytes.
@@ -117,20 +126,41 @@ func (r *RAM) Write(addr uint64, p []byte) bool {
 	return true
 }
 
+// eachByte is 1 in each byte of a word of flags.
+const eachByte = 0x0101_0101_0101_0101
+
 // ClearDirty calls visit for every page that has one of the flags in set, in rising order, and clears
 // those flags. Write tags are dropped once, so that the next store to each page is seen again.
 func (r *RAM) ClearDirty(set Flags, visit func(page int)) {
 	any := false
-	for p := range r.flags {
-		if r.flags[p]&set != 0 {
-			r.flags[p] &^= set
-			any = true
-			if visit != nil {
-				visit(p)
-			}
+	words, mask := r.flags[:cap(r.flags)], uint64(set)*eachByte
+	for at := 0; at < len(words); at += 8 {
+		w := binary.LittleEndian.Uint64(words[at:])
+		hits := w & mask
+		if hits == 0 {
+			continue
+		}
+		binary.LittleEndian.PutUint64(words[at:], w&^mask)
+		any = true
+		for hits != 0 && visit != nil {
+			i := bits.TrailingZeros64(hits) / 8
+			hits &^= 0xff << (8 * i)
+			visit(at + i)
 		}
 	}
 	if any && r.DropWriteTags != nil {
 		r.DropWriteTags()
+	}
+}
+
+// MarkWritten sets dirty flags of every page with Written.
+func (r *RAM) MarkWritten(dirty Flags) {
+	words := r.flags[:cap(r.flags)]
+	for at := 0; at < len(words); at += 8 {
+		if w := binary.LittleEndian.Uint64(words[at:]); w&(uint64(Written)*eachByte) != 0 {
+			// Written moved to the lowest bit of each byte, then spread to the dirty flags: no byte overflows.
+			written := w / uint64(Written) & eachByte
+			binary.LittleEndian.PutUint64(words[at:], w|written*uint64(dirty))
+		}
 	}
 }
