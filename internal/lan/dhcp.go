@@ -3,6 +3,7 @@ package lan
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"sync"
@@ -130,6 +131,38 @@ func (d *dhcpServer) answer(message []byte) []byte {
 		d.g.lan.log.Info("address leased", "mac", macString(mac), "ip", ip)
 	}
 	return reply.ToBytes()
+}
+
+// fix gives an address to one guest for good. The guest that has it now gets another when it asks again.
+func (d *dhcpServer) fix(mac [6]byte, ip netip.Addr) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if other, taken := d.byAddr[ip]; taken {
+		delete(d.byMAC, other)
+	}
+	if old, has := d.byMAC[mac]; has {
+		delete(d.byAddr, old)
+	}
+	d.byMAC[mac], d.byAddr[ip] = ip, mac
+}
+
+// SetLease fixes the address of a guest, as Config.Leases does; the zero address means the first guest's.
+func (l *LAN) SetLease(mac [6]byte, ip netip.Addr) error {
+	if !ip.IsValid() {
+		ip = l.cfg.firstGuest()
+	}
+	if !l.cfg.usable(ip) || mac[0]&1 != 0 {
+		return fmt.Errorf("lease %s to %s: not a guest address of %s", ip, macString(mac), l.cfg.Gateway.Masked())
+	}
+	l.gw.dhcp.fix(mac, ip)
+	return nil
+}
+
+// Leases returns the addresses that guests have.
+func (l *LAN) Leases() map[[6]byte]netip.Addr {
+	l.gw.dhcp.mu.Lock()
+	defer l.gw.dhcp.mu.Unlock()
+	return maps.Clone(l.gw.dhcp.byMAC)
 }
 
 // lease returns the guest's address, giving it want if that is free, else the first free one.

@@ -56,9 +56,30 @@ func ParseForward(text string) (ForwardSpec, error) {
 // ErrPortInUse reports a forward whose host port another program has; the error names the address.
 var ErrPortInUse = errors.New("port is in use")
 
-// Forward opens a port of the host that leads to a guest, until Close, and returns its address. The guest
-// need not be there yet; a connection that finds no guest within Config.DialTimeout is closed.
+// Forward opens a port of the host that leads to a guest, until the LAN is closed, and returns its address.
+// See OpenForward.
 func (l *LAN) Forward(spec ForwardSpec) (net.Addr, error) {
+	f, err := l.OpenForward(spec)
+	if err != nil {
+		return nil, err
+	}
+	return f.Addr(), nil
+}
+
+// Forward is an open port of the host that leads to a guest.
+type Forward struct {
+	lan    *LAN
+	guest  netip.AddrPort
+	addr   net.Addr
+	socket io.Closer // the listener, or the UDP socket
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+// OpenForward opens a port of the host that leads to a guest, until the forward or the LAN is closed. The
+// guest need not be there yet; a connection that finds no guest within Config.DialTimeout is closed.
+func (l *LAN) OpenForward(spec ForwardSpec) (*Forward, error) {
 	if spec.Network == "" {
 		spec.Network = "tcp"
 	}
@@ -71,36 +92,56 @@ func (l *LAN) Forward(spec ForwardSpec) (net.Addr, error) {
 	if spec.GuestPort == 0 || !l.cfg.usable(spec.Guest) {
 		return nil, fmt.Errorf("forward %s to %s port %d: no guest of %s", spec.Listen, spec.Guest, spec.GuestPort, l.cfg.Gateway.Masked())
 	}
-	guest := netip.AddrPortFrom(spec.Guest, spec.GuestPort)
-	var addr net.Addr
+	f := &Forward{lan: l, guest: netip.AddrPortFrom(spec.Guest, spec.GuestPort)}
+	f.ctx, f.cancel = context.WithCancel(l.ctx)
 	var run func()
+	var err error
 	var lc net.ListenConfig
 	switch spec.Network {
 	case "tcp":
-		ln, err := lc.Listen(l.ctx, "tcp", spec.Listen)
-		if err != nil {
-			return nil, forwardError(spec, err)
-		}
-		addr, run = ln.Addr(), func() { l.forwardTCP(ln, guest) }
-		if !l.start(run) {
-			ln.Close()
-			return nil, ErrClosed
+		var ln net.Listener
+		if ln, err = lc.Listen(f.ctx, "tcp", spec.Listen); err == nil {
+			f.addr, f.socket, run = ln.Addr(), ln, func() { f.tcp(ln) }
 		}
 	case "udp":
-		pc, err := lc.ListenPacket(l.ctx, "udp", spec.Listen)
-		if err != nil {
-			return nil, forwardError(spec, err)
-		}
-		addr, run = pc.LocalAddr(), func() { l.forwardUDP(pc.(*net.UDPConn), guest) }
-		if !l.start(run) {
-			pc.Close()
-			return nil, ErrClosed
+		var pc net.PacketConn
+		if pc, err = lc.ListenPacket(f.ctx, "udp", spec.Listen); err == nil {
+			f.addr, f.socket, run = pc.LocalAddr(), pc, func() { f.udp(pc.(*net.UDPConn)) }
 		}
 	default:
-		return nil, fmt.Errorf("forward %s: unknown protocol %q, want tcp or udp", spec.Listen, spec.Network)
+		err = fmt.Errorf("unknown protocol %q, want tcp or udp", spec.Network)
 	}
-	l.log.Info("forward opened", "protocol", spec.Network, "listen", addr, "guest", guest)
-	return addr, nil
+	if err != nil {
+		f.cancel()
+		return nil, forwardError(spec, err)
+	}
+	if !f.start(run) {
+		f.Close()
+		return nil, ErrClosed
+	}
+	l.log.Info("forward opened", "protocol", spec.Network, "listen", f.addr, "guest", f.guest)
+	return f, nil
+}
+
+// Addr is the address that the forward is reached at.
+func (f *Forward) Addr() net.Addr { return f.addr }
+
+// Close ends the forward and the connections through it. When it returns, the port is free.
+func (f *Forward) Close() error {
+	f.cancel()
+	f.socket.Close()
+	f.wg.Wait()
+	return nil
+}
+
+// start runs one of the forward's goroutines; false if the LAN is closed.
+func (f *Forward) start(run func()) bool {
+	f.wg.Add(1)
+	if f.lan.start(func() { defer f.wg.Done(); run() }) {
+		return true
+	}
+	f.wg.Done()
+	return false
 }
 
 func forwardError(spec ForwardSpec, err error) error {
@@ -110,9 +151,10 @@ func forwardError(spec ForwardSpec, err error) error {
 	return fmt.Errorf("forward %s %s: %w", spec.Network, spec.Listen, err)
 }
 
-// forwardTCP accepts connections for one guest port until the LAN closes.
-func (l *LAN) forwardTCP(ln net.Listener, guest netip.AddrPort) {
-	defer closeOnDone(l.ctx, ln)()
+// tcp accepts connections for one guest port until the forward closes.
+func (f *Forward) tcp(ln net.Listener) {
+	l := f.lan
+	defer closeOnDone(f.ctx, ln)()
 	defer ln.Close()
 	for {
 		client, err := acceptPatiently(ln)
@@ -127,9 +169,9 @@ func (l *LAN) forwardTCP(ln net.Listener, guest netip.AddrPort) {
 			continue
 		}
 		l.connsTotal.Add(1)
-		if !l.start(func() {
+		if !f.start(func() {
 			defer func() { <-l.conns }()
-			l.connect(client.(*net.TCPConn), guest)
+			f.connect(client.(*net.TCPConn))
 		}) {
 			client.Close()
 			<-l.conns
@@ -139,19 +181,20 @@ func (l *LAN) forwardTCP(ln net.Listener, guest netip.AddrPort) {
 }
 
 // connect joins a client to a guest for as long as both want.
-func (l *LAN) connect(client *net.TCPConn, guest netip.AddrPort) {
-	defer closeOnDone(l.ctx, client)()
-	ctx, cancel := context.WithTimeout(l.ctx, l.cfg.DialTimeout)
-	inside, err := l.gw.dial(ctx, guest)
+func (f *Forward) connect(client *net.TCPConn) {
+	l := f.lan
+	defer closeOnDone(f.ctx, client)()
+	ctx, cancel := context.WithTimeout(f.ctx, l.cfg.DialTimeout)
+	inside, err := l.gw.dial(ctx, f.guest)
 	cancel()
 	if err != nil {
 		l.connsFailed.Add(1)
-		l.log.Debug("forward failed", "client", client.RemoteAddr(), "guest", guest, "err", err)
+		l.log.Debug("forward failed", "client", client.RemoteAddr(), "guest", f.guest, "err", err)
 		_ = client.SetLinger(0) // a reset says "nobody there" more plainly than an empty answer
 		client.Close()
 		return
 	}
-	defer closeOnDone(l.ctx, inside)()
+	defer closeOnDone(f.ctx, inside)()
 	relay(client, inside)
 }
 

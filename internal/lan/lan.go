@@ -14,18 +14,39 @@
 //	p.Send(lan.GratuitousARP(mac, ip))
 //
 // The cables use the framing of QEMU's stream sockets: 32 bits of length, big endian, then the frame. Whoever
-// can reach the listener is on the network, as with a switch in a rack: listen on loopback, a unix socket or
-// a network that only hosts of replicas reach.
+// can reach the listener is on the network, as with a switch in a rack: listen on loopback or a unix socket.
+// With Config.Identity the cables are TLS, and a peer without a certificate of the fleet's authority is refused
+// before its first frame; then the listener may be anywhere.
+//
+// # Views
+//
+// A primary that was stopped in the middle of sending, and goes on after its backup has gone live, must not put
+// a stale frame on the network. So whoever goes live announces the number of its view, once for each MAC address
+// of the guest, before it sends anything (Port.Announce). The rule of the switch, per LAN and MAC address:
+//
+//   - It remembers the highest view that any port has announced.
+//   - A frame from that address passes only if its port has announced that view. Others are dropped and counted
+//     (Stats.Fenced), those of ports that have announced nothing too.
+//   - Before the announcer's next frame is read, every earlier frame of others has been delivered or will be
+//     dropped, and the address is at the announcer's port.
+//   - An address that nobody has announced is free: QEMU and other tools on the same framing need know nothing
+//     of this. The announcement is itself a frame, which a switch of another make does not pass on.
+//
+// Its limits. It goes by the source address of the Ethernet frame: the same replica's frames from another address,
+// which only a guest that forges addresses sends, pass. It stops the frames of a deposed primary, not what it had
+// sent before: those are in the receivers' queues. It trusts the announcers, who need no more than access: one
+// that announces a number that no view will reach mutes the address. It is forgotten with the LAN; one that
+// is started again must be told (Config.Views, as lanapi does), or a deposed primary that joins before its
+// successor speaks until that has joined too. And it is not forgotten before: a group whose views begin
+// again at 1 needs a new LAN.
 //
 // Guests cannot reach anything beyond the gateway unless Config.AllowOutbound says so.
 package lan
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -33,10 +54,9 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-)
 
-// readerBytes is the buffer of one cable's reader.
-const readerBytes = 128 << 10
+	"understudy/internal/pki"
+)
 
 // Config describes a LAN. The zero value is a usable one.
 type Config struct {
@@ -68,9 +88,21 @@ type Config struct {
 	MaxConns int
 	// PcapPath names a file to capture every frame in; empty means none.
 	PcapPath string
+	// Identity, if set, makes the cables TLS: a peer that shows no certificate of the identity's authority is
+	// refused before its first frame. Replicas expect the name CertificateName in the identity's own.
+	Identity *pki.Identity
+	// Views are views that were announced to an earlier life of this LAN, see Port.Announce: no port speaks
+	// for these addresses until it has announced as high a view.
+	Views map[[6]byte]uint64
+	// OnView is called when a port has announced a higher view of an address than all before, from that
+	// port's goroutine: it must not wait.
+	OnView func(mac [6]byte, view uint64)
 	// Log receives what happens on the network; nil discards it.
 	Log *slog.Logger
 }
+
+// CertificateName is the name in the certificate of a LAN.
+const CertificateName = "lan"
 
 func (c *Config) fill() error {
 	if !c.Gateway.IsValid() {
@@ -153,13 +185,9 @@ type LAN struct {
 	conns                       chan struct{} // one token per forwarded connection
 	connsTotal, connsFailed     atomic.Uint64
 	framingErrors, cableDropped atomic.Uint64
-}
-
-// cable is a joined port's connection.
-type cable struct {
-	conn  net.Conn
-	port  *swPort
-	queue *outQueue
+	handshakes                  chan struct{} // one token per peer that shows its certificate
+	refused                     atomic.Uint64 // peers without a valid certificate
+	logged                      logLimiter
 }
 
 // ErrClosed is what calls on a LAN return after Close.
@@ -170,7 +198,7 @@ func New(cfg Config) (*LAN, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
-	l := &LAN{cfg: cfg, log: cfg.Log, cables: make(map[*cable]struct{}), conns: make(chan struct{}, cfg.MaxConns)}
+	l := &LAN{cfg: cfg, log: cfg.Log, cables: make(map[*cable]struct{}), conns: make(chan struct{}, cfg.MaxConns), handshakes: make(chan struct{}, maxHandshakes)}
 	var capture *pcapWriter
 	if cfg.PcapPath != "" {
 		var err error
@@ -179,6 +207,12 @@ func New(cfg Config) (*LAN, error) {
 		}
 	}
 	l.sw = newSwitch(l.log, cfg.GatewayMAC, capture)
+	l.sw.onView = cfg.OnView
+	for mac, view := range cfg.Views {
+		if len(l.sw.views) < maxViews {
+			l.sw.views[mac] = view
+		}
+	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	var err error
 	if l.gw, err = newGateway(l); err != nil {
@@ -246,69 +280,6 @@ func short(err error) bool {
 	return false
 }
 
-func peerName(c net.Conn) string {
-	if s := c.RemoteAddr().String(); s != "" && s != "@" {
-		return s
-	}
-	return c.LocalAddr().String()
-}
-
-// Join plugs a connection into the switch; the LAN owns and closes it from then on.
-func (l *LAN) Join(conn net.Conn) error {
-	c := &cable{conn: conn, queue: newOutQueue(l.cfg.QueueBytes)}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return ErrClosed
-	}
-	port, err := l.sw.add(peerName(conn), func(f []byte) { c.queue.push(f) })
-	if err != nil {
-		return err
-	}
-	c.port = port
-	port.name = fmt.Sprintf("%d(%s)", port.id, port.name)
-	l.cables[c] = struct{}{}
-	l.wg.Go(func() { l.runCable(c) })
-	return nil
-}
-
-// runCable moves frames of one port until its connection ends.
-func (l *LAN) runCable(c *cable) {
-	l.log.Info("port joined", "port", c.port.name)
-	var writer sync.WaitGroup
-	writer.Go(func() {
-		if c.queue.run(c.conn) != nil {
-			c.conn.Close() // ends the reader
-		}
-	})
-	r := bufio.NewReaderSize(c.conn, readerBytes)
-	buf := make([]byte, MaxFrame)
-	var err error
-	for {
-		var f []byte
-		if f, err = ReadFrame(r, buf); err != nil {
-			break
-		}
-		l.sw.forward(c.port, f)
-	}
-	l.sw.remove(c.port)
-	c.conn.Close()
-	c.queue.close()
-	writer.Wait()
-	l.mu.Lock()
-	delete(l.cables, c)
-	l.mu.Unlock()
-	l.cableDropped.Add(c.queue.dropped.Load())
-	var bad *FramingError
-	if errors.As(err, &bad) {
-		l.framingErrors.Add(1)
-	}
-	if err == io.EOF || errors.Is(err, net.ErrClosed) {
-		err = nil
-	}
-	l.log.Info("port left", "port", c.port.name, "dropped", c.queue.dropped.Load(), "err", err)
-}
-
 // Close ends the LAN: its ports, forwards and gateway. It waits for all of them.
 func (l *LAN) Close() error {
 	l.mu.Lock()
@@ -319,7 +290,7 @@ func (l *LAN) Close() error {
 	}
 	l.closed = true
 	for c := range l.cables {
-		c.conn.Close()
+		c.raw.Close()
 	}
 	l.mu.Unlock()
 	l.cancel()

@@ -3,12 +3,15 @@ package lan
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"understudy/internal/pki"
 )
 
 // Dialer holds the options for joining a LAN. The zero value is ready for use.
@@ -27,6 +30,9 @@ type Dialer struct {
 	Retry bool
 	// MinBackoff and MaxBackoff bound the pause between two attempts to reconnect. Zero means 20 ms and 1 s.
 	MinBackoff, MaxBackoff time.Duration
+	// Identity, if set, is shown to the LAN, which must show a certificate with the name CertificateName. A LAN
+	// that does not accept ours hangs up after Dial has returned; the log says so.
+	Identity *pki.Identity
 	// Log receives what happens to the connection; nil discards it.
 	Log *slog.Logger
 }
@@ -50,6 +56,9 @@ type Port struct {
 	dropped atomic.Uint64            // frames sent while unplugged, and those of past queues
 	sent    atomic.Uint64            // frames of past queues
 	recv    atomic.Uint64
+
+	mu    sync.Mutex         // orders announcements and reconnections
+	views map[[6]byte]uint64 // what to announce whenever the port is plugged in
 }
 
 // Dial joins the LAN that listens at addr; network is "tcp" or "unix". The port lives until Close or until
@@ -81,7 +90,7 @@ func (d *Dialer) Dial(ctx context.Context, network, addr string) (*Port, error) 
 	}
 	ctx, p.cancel = context.WithCancel(ctx)
 	if conn != nil {
-		p.queue.Store(newOutQueue(p.d.QueueBytes)) // so that Send works once Dial has returned
+		p.plug() // so that Send works once Dial has returned
 	}
 	go p.run(ctx, conn)
 	return p, nil
@@ -89,16 +98,67 @@ func (d *Dialer) Dial(ctx context.Context, network, addr string) (*Port, error) 
 
 func (p *Port) connect(ctx context.Context) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: connectTimeout, KeepAlive: 5 * time.Second}
-	return dialer.DialContext(ctx, p.network, p.addr) // TCP_NODELAY is Go's default
+	conn, err := dialer.DialContext(ctx, p.network, p.addr) // TCP_NODELAY is Go's default
+	if err != nil || p.d.Identity == nil {
+		return conn, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	secure := tls.Client(conn, p.d.Identity.Client(CertificateName))
+	if err := secure.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("agree on certificates: %w", err)
+	}
+	return secure, nil
+}
+
+// plug makes the queue of a new connection, with the announcements ahead of all else.
+func (p *Port) plug() {
+	q := newOutQueue(p.d.QueueBytes)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for mac, view := range p.views {
+		q.pushRegardless(viewFrame(view, mac))
+	}
+	p.queue.Store(q)
+}
+
+// Announce says that this port speaks for mac in that view, a primary's number at the arbiter, 1 or more: at
+// once, ahead of what is sent later, and again, with the highest view so far, whenever the port is plugged in
+// anew. From then on the switch drops frames from mac that come from ports which have not announced as high a
+// view, and mac is at this port. View 0 calls the repetition off. The caller sends GratuitousARP or Announce
+// besides, for switches that know nothing of views. It panics if mac is a group address or zero.
+func (p *Port) Announce(view uint64, mac [6]byte) {
+	if mac[0]&1 != 0 || mac == ([6]byte{}) {
+		panic("lan: announce a view of " + macString(mac))
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if view == 0 {
+		delete(p.views, mac)
+		return
+	}
+	if view < p.views[mac] {
+		return
+	}
+	if p.views == nil {
+		p.views = make(map[[6]byte]uint64)
+	}
+	p.views[mac] = view
+	if q := p.queue.Load(); q != nil {
+		q.pushRegardless(viewFrame(view, mac))
+	}
 }
 
 // Send queues a copy of frame for the LAN. It never waits: it drops the frame, counted in Stats, when the
-// queue is full or the LAN is away. It panics if the frame's length is not MinFrame to MaxFrame.
+// queue is full or the LAN is away, or when the frame is an announcement of a view: Announce alone sends those,
+// never a guest. It panics if the frame's length is not MinFrame to MaxFrame.
 func (p *Port) Send(frame []byte) {
 	if len(frame) < MinFrame || len(frame) > MaxFrame {
 		panic(fmt.Sprintf("lan: send frame of %d bytes", len(frame)))
 	}
-	if q := p.queue.Load(); q != nil {
+	_, forged := announcedView(frame)
+	if q := p.queue.Load(); q != nil && !forged {
 		q.push(frame)
 		return
 	}
@@ -144,8 +204,11 @@ func (p *Port) run(ctx context.Context, conn net.Conn) {
 	backoff := p.d.MinBackoff
 	for {
 		if conn != nil {
-			backoff = p.d.MinBackoff
+			begun := time.Now()
 			err := p.session(ctx, conn)
+			if time.Since(begun) > p.d.MaxBackoff { // else it may be that the LAN does not want us
+				backoff = p.d.MinBackoff
+			}
 			if ctx.Err() != nil {
 				return
 			}
@@ -164,7 +227,7 @@ func (p *Port) run(ctx context.Context, conn net.Conn) {
 			p.d.Log.Debug("LAN cannot be reached", "addr", p.addr, "err", err)
 			conn = nil
 		} else {
-			p.queue.Store(newOutQueue(p.d.QueueBytes))
+			p.plug()
 			p.d.Log.Info("joined LAN", "addr", p.addr)
 		}
 	}

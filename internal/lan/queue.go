@@ -2,6 +2,7 @@ package lan
 
 import (
 	"io"
+	"math"
 	"sync"
 	"sync/atomic"
 )
@@ -35,9 +36,14 @@ func newOutQueue(maxBytes int) *outQueue {
 }
 
 // push queues a copy of frame, or drops it if the queue is full or closed; it says which.
-func (q *outQueue) push(frame []byte) bool {
+func (q *outQueue) push(frame []byte) bool { return q.pushUpTo(q.maxBytes, frame) }
+
+// pushRegardless queues a copy of frame unless the queue is closed. Its users send few.
+func (q *outQueue) pushRegardless(frame []byte) bool { return q.pushUpTo(math.MaxInt, frame) }
+
+func (q *outQueue) pushUpTo(maxBytes int, frame []byte) bool {
 	q.mu.Lock()
-	if q.closed || len(q.pending)+len(frame)+4 > q.maxBytes {
+	if q.closed || len(q.pending) > maxBytes-len(frame)-4 {
 		q.mu.Unlock()
 		q.dropped.Add(1)
 		return false

@@ -22,7 +22,11 @@ type swPort struct {
 	id      int
 	name    string
 	deliver func(frame []byte)
-	macs    int // entries of the table that point here; guarded by etherSwitch.mu
+	macs    int                // entries of the table that point here; guarded by etherSwitch.mu
+	views   map[[6]byte]uint64 // the highest view it has announced for each address; guarded by etherSwitch.mu
+	// speaking is held while a frame of this port passes the switch. The gateway, which no view concerns, does
+	// without: it answers while a frame is handed to it.
+	speaking sync.Mutex
 }
 
 // etherSwitch is a learning Ethernet switch. A frame moves its sender's MAC to the port it came from at
@@ -36,15 +40,18 @@ type etherSwitch struct {
 	// mu is never held while a frame is delivered: the gateway answers in the goroutine that brings it one.
 	mu     sync.RWMutex
 	table  map[[6]byte]*swPort
-	ports  []*swPort // replaced, never changed in place
+	views  map[[6]byte]uint64 // the highest view announced for each address
+	ports  []*swPort          // replaced, never changed in place
 	nextID int
 
-	frames, floods, moves, rejected atomic.Uint64
-	logged                          logLimiter
+	onView func(mac [6]byte, view uint64) // nil: nobody wants to know
+
+	frames, floods, moves, rejected, fenced atomic.Uint64
+	logged                                  logLimiter
 }
 
 func newSwitch(log *slog.Logger, ownMAC [6]byte, pcap *pcapWriter) *etherSwitch {
-	return &etherSwitch{log: log, ownMAC: ownMAC, pcap: pcap, table: make(map[[6]byte]*swPort)}
+	return &etherSwitch{log: log, ownMAC: ownMAC, pcap: pcap, table: make(map[[6]byte]*swPort), views: make(map[[6]byte]uint64)}
 }
 
 // add plugs a port in.
@@ -84,9 +91,22 @@ func (s *etherSwitch) forward(from *swPort, frame []byte) {
 	if s.pcap != nil {
 		s.pcap.write(frame)
 	}
+	if from.id != gatewayPort {
+		if view, ok := announcedView(frame); ok {
+			s.announce(from, view, src)
+			return
+		}
+		from.speaking.Lock()
+		defer from.speaking.Unlock()
+	}
 	s.mu.RLock()
 	at, to, ports := s.table[src], s.table[dst], s.ports
+	stale := from.views[src] < s.views[src]
 	s.mu.RUnlock()
+	if stale {
+		s.fenced.Add(1)
+		return
+	}
 	if at != from {
 		s.learn(from, src)
 	}
@@ -110,7 +130,7 @@ func (s *etherSwitch) learn(from *swPort, mac [6]byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.table[mac]
-	if old == from || !slices.Contains(s.ports, from) {
+	if old == from || from.views[mac] < s.views[mac] || !slices.Contains(s.ports, from) {
 		return
 	}
 	if old != nil {

@@ -18,10 +18,10 @@ const (
 	maxDatagram = 65507
 )
 
-// forwardUDP passes datagrams to a guest port and answers back, one flow per client address, until the LAN
+// udp passes datagrams to a guest port and answers back, one flow per client address, until the forward
 // closes.
-func (l *LAN) forwardUDP(pc *net.UDPConn, guest netip.AddrPort) {
-	defer closeOnDone(l.ctx, pc)()
+func (f *Forward) udp(pc *net.UDPConn) {
+	defer closeOnDone(f.ctx, pc)()
 	defer pc.Close()
 	var mu sync.Mutex
 	flows := make(map[netip.AddrPort]*gonet.UDPConn)
@@ -29,7 +29,7 @@ func (l *LAN) forwardUDP(pc *net.UDPConn, guest netip.AddrPort) {
 	for {
 		n, client, err := pc.ReadFromUDPAddrPort(buf)
 		if err != nil {
-			if l.ctx.Err() != nil {
+			if f.ctx.Err() != nil {
 				return
 			}
 			time.Sleep(time.Millisecond) // an ICMP error of an earlier answer
@@ -42,22 +42,23 @@ func (l *LAN) forwardUDP(pc *net.UDPConn, guest netip.AddrPort) {
 			if full {
 				continue
 			}
-			to := fullAddress(guest)
-			if inside, err = gonet.DialUDP(l.gw.stack, nil, &to, ipv4.ProtocolNumber); err != nil {
+			to := fullAddress(f.guest)
+			if inside, err = gonet.DialUDP(f.lan.gw.stack, nil, &to, ipv4.ProtocolNumber); err != nil {
 				continue
 			}
 			mu.Lock()
 			flows[client] = inside
 			mu.Unlock()
 			conn := inside
-			if !l.start(func() {
-				defer closeOnDone(l.ctx, conn)()
+			if !f.start(func() {
+				defer closeOnDone(f.ctx, conn)()
 				pumpUDP(conn, func(b []byte) { _, _ = pc.WriteToUDPAddrPort(b, client) })
 				mu.Lock()
 				delete(flows, client)
 				mu.Unlock()
 				conn.Close()
 			}) {
+				conn.Close()
 				return
 			}
 		}
