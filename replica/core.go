@@ -16,11 +16,11 @@ type ViewNumber uint64
 type Role uint8
 
 const (
-	// Spare holds nothing yet: a primary-to-be that waits for its backup or for view 1.
+	// Spare holds nothing yet: a first primary that waits for its backup or for view 1, or a server without a part.
 	Spare Role = iota
-	// Joining has the first state of the machine and waits for the first entry of a view.
+	// Joining holds a state and follows the log, but the primary may still act without it: it may not take over.
 	Joining
-	// Backup follows the log.
+	// Backup follows the log and holds all that the primary's outputs depend on.
 	Backup
 	// Primary runs the machine, protected by a backup or alone (Core.Solo).
 	Primary
@@ -36,7 +36,7 @@ func (r Role) String() string {
 // Config are the parameters of a Core. Durations are of the local monotonic clock.
 type Config struct {
 	ID          string // this replica's name in views
-	Peer        string // the other's name
+	Peer        string // the other's name, in a pair that finds itself; NewSpare learns it from views
 	Incarnation string // random per start: tells a claim of ours from one of a former life
 
 	// HeartbeatEvery is how long a side stays silent at most. A quarter of SuspectAfter serves well.
@@ -69,6 +69,8 @@ type Notice struct {
 type Ready struct {
 	Messages []Message // to the peer, in order
 	Release  []any     // outputs that may leave, in order
+	Left     []any     // not on a primary: outputs of which we hear that they have left it, in order; for records only
+	HangUp   bool      // the log channel serves no more, once Messages are sent: close it
 	Claim    *Claim    // to be asked of the arbiter; its answer comes back by Claimed
 	Notices  []Notice
 }
@@ -93,8 +95,15 @@ type Core struct {
 	cfg  Config
 	role Role
 	view ViewNumber
-	solo bool   // no backup: outputs go at once. Invariant: only in a granted view without a backup
 	why  string // why Halted
+	pair bool   // made by NewPrimary or NewBackup: there are only these two, and both begin with the same state
+	peer string // the other's name in the present view; empty: there is none
+
+	// A primary's relation to its backup. Invariant: gated ⇒ ships ⇒ peer ≠ "".
+	ships  bool      // entries are kept for the backup and sent to it
+	gated  bool      // outputs wait for the backup's acknowledgements. Invariant: false only where the view allows it, see doc.go
+	syncAt event.Seq // gated: a backup that holds this entry holds all that ever left
+	joinAt event.Seq // ships: the entry after which the backup's state was taken
 
 	last     event.Seq // newest entry appended here (primary) or received (backup)
 	sent     event.Seq // primary: newest entry sent
@@ -108,10 +117,11 @@ type Core struct {
 	unappliedSizes []int // primary: sizes of entries after applied
 	unappliedBytes int
 	held           []held
-	progress       uint64 // primary: the backup's last reported progress (opaque, see Applied)
+	progress       uint64 // primary: the backup's last reported progress (opaque, see ExecutedTo)
 	myProgress     uint64 // backup: ours
 
 	peerUp     bool
+	peerLife   string        // the other's incarnation
 	lastHeard  time.Duration // newest proof of life of the peer, moved on by pauses of our own (see Tick)
 	lastEcho   time.Duration // primary: send time of the newest acknowledged message
 	lastTick   time.Duration
@@ -131,17 +141,27 @@ type Core struct {
 	claimRetryAt time.Duration
 	claimErr     error
 	finished     bool // see Finish
-	granted      bool // backup: has won its view, goes live when everything held is applied
+
+	granted  bool          // backup: the view is ours, we go live when everything held is applied
+	liveAt   time.Duration // and no earlier than this
+	liveGate bool          // and then need the acknowledgements of the former primary, which is our backup
+
+	handing   handState
+	handUntil time.Duration // handAsked, handStopped: given up then
 
 	ready Ready
 }
 
-// NewPrimary makes the core of a group's first primary. It claims view 1 when its backup has joined (PeerUp)
+// NewPrimary makes the core of the first primary of a pair. It claims view 1 when its backup has joined (PeerUp)
 // or, with BeginAlone, without one.
-func NewPrimary(cfg Config) *Core { return &Core{cfg: cfg, role: Spare} }
+func NewPrimary(cfg Config) *Core { return &Core{cfg: cfg, role: Spare, pair: true, peer: cfg.Peer} }
 
-// NewBackup makes the core of a backup that holds the state from which the log starts.
-func NewBackup(cfg Config) *Core { return &Core{cfg: cfg, role: Joining} }
+// NewBackup makes the core of a pair's backup. It holds the state from which the log starts.
+func NewBackup(cfg Config) *Core { return &Core{cfg: cfg, role: Joining, pair: true, peer: cfg.Peer} }
+
+// NewSpare makes the core of a server that takes the parts that views give it: it founds the group (Adopt) or
+// receives the primary's state (Restored).
+func NewSpare(cfg Config) *Core { return &Core{cfg: cfg, role: Spare} }
 
 // Role is the present role. A backup that won its view becomes Primary when it has applied all it holds.
 func (c *Core) Role() Role { return c.role }
@@ -149,8 +169,18 @@ func (c *Core) Role() Role { return c.role }
 // View is the newest view that this replica has been part of.
 func (c *Core) View() ViewNumber { return c.view }
 
-// Solo tells whether a primary is without a backup.
-func (c *Core) Solo() bool { return c.role == Primary && c.solo }
+// Peer is the other's name in that view; empty if there is none.
+func (c *Core) Peer() string { return c.peer }
+
+// Solo tells whether a primary acts without the acknowledgements of a backup.
+func (c *Core) Solo() bool { return c.role == Primary && !c.gated }
+
+// Ships tells whether a primary sends its log to a backup, be it one that still joins.
+func (c *Core) Ships() bool { return c.role == Primary && c.ships }
+
+// InSync tells whether a primary's backup holds all that ever left, so that it may take over. Once true it
+// stays so within a view.
+func (c *Core) InSync() bool { return c.role == Primary && c.gated && c.acked >= c.syncAt }
 
 // Last is the newest entry appended or received, Acked the newest that the backup is known to hold, Applied
 // the newest that the backup executed.
@@ -180,11 +210,11 @@ func (c *Core) Frozen() (bool, error) {
 // HaltReason says why the role is Halted.
 func (c *Core) HaltReason() string { return c.why }
 
-// Full tells the machine to wait: the log buffer has reached its bound. It ends with acknowledgements, or
-// with the backup's failure.
+// Full tells the machine to wait: the log buffer has reached its bound, or the machine stands still to be handed
+// over. The first ends with acknowledgements, or with the backup's failure.
 func (c *Core) Full() bool {
-	return c.role == Primary && !c.solo &&
-		(c.windowBytes > c.cfg.MaxUnackedBytes || c.unappliedBytes > c.cfg.MaxUnappliedBytes)
+	return c.role == Primary && (c.handing >= handStopped || c.ships &&
+		(c.windowBytes > c.cfg.MaxUnackedBytes || c.unappliedBytes > c.cfg.MaxUnappliedBytes))
 }
 
 // Ready takes what is to be done. The caller does it before the next input's Ready.
@@ -205,108 +235,6 @@ func (c *Core) notice(now time.Duration, format string, args ...any) {
 		Notice{At: now, Role: c.role, View: c.view, Text: fmt.Sprintf(format, args...)})
 }
 
-// BeginAlone claims view 1 without a backup.
-func (c *Core) BeginAlone(now time.Duration) {
-	if c.role == Spare && c.claim == claimNone {
-		c.ask(now, 1, "")
-	}
-}
-
-// PeerUp tells that the log channel to the peer stands and that its handshake succeeded.
-func (c *Core) PeerUp(now time.Duration) {
-	c.peerUp = true
-	c.lastHeard = now
-	switch c.role {
-	case Spare:
-		if c.claim == claimNone {
-			c.ask(now, 1, c.cfg.Peer)
-		}
-	case Primary:
-		c.sent = c.acked // a new channel: send again what may have been lost with the old one
-		c.flush(now)
-	}
-}
-
-// PeerDown tells that the log channel broke. It is as good a reason for suspicion as silence: the claim
-// decides, not the suspicion.
-func (c *Core) PeerDown(now time.Duration) {
-	if !c.peerUp {
-		return
-	}
-	c.peerUp = false
-	if c.role == Backup || c.role == Primary && !c.solo {
-		c.suspect(now, "log channel closed")
-	}
-}
-
-// Tick lets time pass: heartbeats, suspicion, retries. A gap between two ticks that is longer than a
-// heartbeat says that this side stood still, stopped or starved of CPU, and could not have heard the other:
-// it does not count as the other's silence. Output is not released on the strength of it, though.
-func (c *Core) Tick(now time.Duration) {
-	if gap := now - c.lastTick; gap > c.cfg.HeartbeatEvery && c.lastTick != 0 && c.excused < maxPatience*c.cfg.SuspectAfter {
-		c.lastHeard = min(now, c.lastHeard+gap)
-		c.excused += gap
-	}
-	c.lastTick = now
-	if now-c.usualAt > maxPatience*c.cfg.SuspectAfter {
-		c.usual /= 2
-		c.usualAt = now
-	}
-	if c.role == Backup || c.role == Primary && !c.solo {
-		c.maxSilence = max(c.maxSilence, now-c.lastHeard)
-	}
-	if c.claim == claimWait && now >= c.claimRetryAt {
-		c.claim = claimAsk
-	}
-	switch {
-	case c.role == Primary && !c.solo:
-		if c.sent > c.acked && now >= c.resendAt {
-			c.sent = c.acked
-			c.flush(now)
-		} else if now-c.lastSent >= c.cfg.HeartbeatEvery {
-			c.sendAppend(now, nil)
-		}
-		if now-c.lastHeard > c.patience() {
-			c.suspect(now, fmt.Sprintf("silent for %v", now-c.lastHeard))
-		}
-	case c.role == Backup:
-		if c.claim == claimNone {
-			if c.ackDue || now-c.lastSent >= c.cfg.HeartbeatEvery {
-				c.sendAck(now)
-			}
-			if now-c.lastHeard > c.patience() {
-				c.suspect(now, fmt.Sprintf("silent for %v", now-c.lastHeard))
-			}
-		}
-	}
-}
-
-// maxPatience bounds, in units of SuspectAfter, how far the time-out grows on a host where silences are
-// common, and how much of a silence can be excused by stand-stills of our own.
-const maxPatience = 5
-
-// patience is the silence that raises suspicion: SuspectAfter, or half as much again as the longest silence that
-// lately ended by itself, if that is more. Where both sides compete with others for a processor, a fixed time-out
-// that suits a quiet host would end the protection every few minutes. Waiting longer is always safe: what
-// may be released does not depend on it.
-func (c *Core) patience() time.Duration {
-	return min(max(c.cfg.SuspectAfter, c.usual*3/2), maxPatience*c.cfg.SuspectAfter)
-}
-
-// heard notes a proof of life that the peer gave at the time at.
-func (c *Core) heard(now, at time.Duration) {
-	if at <= c.lastHeard {
-		return // nothing new: a repeated message, or a backup that does not hear us
-	}
-	standStill := now-c.lastTick > c.cfg.HeartbeatEvery
-	if silence := now - c.lastHeard; silence > c.usual && !standStill {
-		c.usual = silence
-		c.usualAt = now
-	}
-	c.lastHeard = at
-	c.excused = 0
-}
-
 // Halt makes the replica stop for a reason of its own, such as a divergence.
 func (c *Core) Halt(now time.Duration, why string) {
 	if c.role == Halted {
@@ -317,6 +245,7 @@ func (c *Core) Halt(now time.Duration, why string) {
 	c.held, c.window, c.unappliedSizes = nil, nil, nil
 	c.ready.Release, c.ready.Messages = nil, nil
 	c.claim = claimNone
+	c.handing = handNone
 	c.notice(now, "halted: %s", why)
 }
 
@@ -325,77 +254,6 @@ func (c *Core) Halt(now time.Duration, why string) {
 // a claim any more. The primary may leave when Applied equals Last and HeldOutputs is 0: the acknowledgement
 // that tells of the end may be too old to release the last outputs, which then leave with the next one.
 func (c *Core) Finish() { c.finished = true }
-
-func (c *Core) suspect(now time.Duration, reason string) {
-	if c.claim != claimNone || c.granted || c.finished && c.applied == c.last {
-		return
-	}
-	c.notice(now, "suspects %s: %s; claims view %d", c.cfg.Peer, reason, c.view+1)
-	c.ask(now, c.view+1, "")
-}
-
-func (c *Core) ask(now time.Duration, n ViewNumber, backup string) {
-	c.claimRec = Claim{Number: uint64(n), Primary: c.cfg.ID, Backup: backup, Claimant: c.cfg.Incarnation}
-	c.claim = claimAsk
-	c.claimErr = nil
-}
-
-// Claimed gives the arbiter's answer to the last Ready.Claim: the record now in force and whether it is
-// ours, or an error when the answer is unknown.
-func (c *Core) Claimed(now time.Duration, current Claim, won bool, err error) {
-	if c.claim != claimOpen {
-		return
-	}
-	if err != nil {
-		if c.claimErr == nil {
-			c.notice(now, "frozen: cannot reach the arbiter: %v", err)
-		}
-		c.claimErr = err
-		c.claim = claimWait
-		c.claimRetryAt = now + c.cfg.ClaimRetryEvery
-		return
-	}
-	c.claim, c.claimErr = claimNone, nil
-	if !won {
-		c.Halt(now, fmt.Sprintf("view %d belongs to %s, not to us", current.Number, current.Primary))
-		return
-	}
-	c.view = ViewNumber(c.claimRec.Number)
-	switch c.role {
-	case Spare:
-		c.role = Primary
-		c.solo = c.claimRec.Backup == ""
-		c.notice(now, "primary of view %d", c.view)
-		c.lastHeard, c.lastEcho = now, now
-		if !c.solo {
-			c.sendAppend(now, nil)
-		}
-	case Primary:
-		c.goSolo(now)
-		c.notice(now, "won view %d, goes on without a backup", c.view)
-	case Backup:
-		c.granted = true
-		c.notice(now, "won view %d, %d entries to replay", c.view, len(c.window))
-		c.goLiveWhenDrained(now)
-	}
-}
-
-func (c *Core) goSolo(now time.Duration) {
-	c.solo = true
-	c.window, c.windowBytes = nil, 0
-	c.unappliedSizes, c.unappliedBytes = nil, 0
-	c.acked, c.sent = c.last, c.last
-	c.releaseTo(c.last + 1)
-}
-
-func (c *Core) goLiveWhenDrained(now time.Duration) {
-	if c.role != Backup || !c.granted || c.applied < c.last {
-		return
-	}
-	c.role = Primary
-	c.goSolo(now)
-	c.notice(now, "live in view %d after entry %d", c.view, c.last)
-}
 
 // ErrNotPrimary is returned when something is asked of a replica that only a primary may do.
 var ErrNotPrimary = errors.New("not the primary")

@@ -59,9 +59,9 @@ func TestWatchersBite(t *testing.T) {
 // waited in its socket while it was stopped must not release anything.
 func TestStoppedPrimaryReleasesNothing(t *testing.T) {
 	c := replica.NewPrimary(testConfig("a", "b"))
-	c.PeerUp(0)
+	c.PeerUp(0, "life")
 	rec := *c.Ready().Claim
-	c.Claimed(ms, rec, true, nil)
+	c.Claimed(ms, rec, rec, true, nil)
 	c.Ready()
 	c.Hold(2*ms, []any{"reply"})
 	if err := c.Append(2*ms, []event.Entry{{Kind: event.KindCommit}}); err != nil {
@@ -91,7 +91,7 @@ func TestStoppedPrimaryReleasesNothing(t *testing.T) {
 	if claim.Number != 2 {
 		t.Fatalf("claims %v", claim)
 	}
-	stale.Claimed(5*time.Second+2*ms, replica.Claim{Number: 2, Primary: "b", Claimant: "x"}, false, nil)
+	stale.Claimed(5*time.Second+2*ms, *claim, replica.Claim{Number: 2, Primary: "b", Claimant: "x"}, false, nil)
 	if stale.Role() != replica.Halted || len(stale.Ready().Release) != 0 || stale.HeldOutputs() != 0 {
 		t.Fatalf("lost the claim, but is %v with %d outputs", stale.Role(), stale.HeldOutputs())
 	}
@@ -102,9 +102,9 @@ func TestStoppedPrimaryReleasesNothing(t *testing.T) {
 func TestFreshnessToleratesClocks(t *testing.T) {
 	for age := ms; age < 200*ms; age += ms {
 		c := replica.NewPrimary(testConfig("a", "b"))
-		c.PeerUp(0)
+		c.PeerUp(0, "life")
 		rec := *c.Ready().Claim
-		c.Claimed(0, rec, true, nil)
+		c.Claimed(0, rec, rec, true, nil)
 		c.Hold(ms, []any{"reply"})
 		_ = c.Append(ms, []event.Entry{{Kind: event.KindCommit}})
 		c.Ready()
@@ -121,9 +121,9 @@ func TestFreshnessToleratesClocks(t *testing.T) {
 // or it is lost if the primary is killed after sending the one and before releasing the other.
 func TestBackupHearsOfOutputsThatHaveLeft(t *testing.T) {
 	c := replica.NewPrimary(testConfig("a", "b"))
-	c.PeerUp(0)
+	c.PeerUp(0, "life")
 	rec := *c.Ready().Claim
-	c.Claimed(0, rec, true, nil)
+	c.Claimed(0, rec, rec, true, nil)
 	c.Hold(ms, []any{"first"})
 	_ = c.Append(ms, []event.Entry{{Kind: event.KindCommit}})
 	c.Ready()
@@ -147,9 +147,9 @@ func TestBackupHearsOfOutputsThatHaveLeft(t *testing.T) {
 
 func TestFullLogMakesTheMachineWait(t *testing.T) {
 	c := replica.NewPrimary(testConfig("a", "b"))
-	c.PeerUp(0)
+	c.PeerUp(0, "life")
 	rec := *c.Ready().Claim
-	c.Claimed(0, rec, true, nil)
+	c.Claimed(0, rec, rec, true, nil)
 	for i := 0; !c.Full(); i++ {
 		if i > 100 {
 			t.Fatal("never full")
@@ -170,9 +170,9 @@ func TestLyingBackupHaltsThePrimary(t *testing.T) {
 		{Type: replica.MsgAck, View: 2},
 	} {
 		c := replica.NewPrimary(testConfig("a", "b"))
-		c.PeerUp(0)
+		c.PeerUp(0, "life")
 		rec := *c.Ready().Claim
-		c.Claimed(0, rec, true, nil)
+		c.Claimed(0, rec, rec, true, nil)
 		c.Step(ms, m)
 		if c.Role() != replica.Halted {
 			t.Errorf("%+v was believed", m)

@@ -11,8 +11,8 @@ const entryOverhead = 64
 
 func entryBytes(e *event.Entry) int { return entryOverhead + len(e.Data) }
 
-// Append adds entries that the machine has just consumed to the log, numbers them in place, and sends them.
-// Only a primary may append.
+// Append adds entries that the machine has just consumed to the log, numbers them in place, and sends them if
+// there is a backup. Only a primary may append.
 func (c *Core) Append(now time.Duration, entries []event.Entry) error {
 	if c.role != Primary {
 		return ErrNotPrimary
@@ -20,7 +20,7 @@ func (c *Core) Append(now time.Duration, entries []event.Entry) error {
 	for i := range entries {
 		c.last++
 		entries[i].Seq = c.last
-		if c.solo {
+		if !c.ships {
 			continue
 		}
 		n := entryBytes(&entries[i])
@@ -29,14 +29,19 @@ func (c *Core) Append(now time.Duration, entries []event.Entry) error {
 		c.unappliedSizes = append(c.unappliedSizes, n)
 		c.unappliedBytes += n
 	}
-	if c.solo {
-		c.acked, c.sent = c.last, c.last
+	if !c.ships {
+		c.acked, c.sent, c.applied = c.last, c.last, c.last
+	}
+	if !c.gated {
 		c.releaseTo(c.last + 1)
-		return nil
 	}
 	c.flush(now)
 	return nil
 }
+
+// WantsEntry tells whether an entry is to be appended soon even if nothing happens: the one with which a new
+// backup is in sync.
+func (c *Core) WantsEntry() bool { return c.role == Primary && c.gated && c.last < c.syncAt }
 
 // Hold takes outputs that the machine produced after the newest entry (primary) or after the newest applied
 // entry (backup). A primary with a backup releases them when the next entry is acknowledged, so the caller
@@ -52,11 +57,12 @@ func (c *Core) Hold(now time.Duration, outs []any) {
 	}
 	for _, o := range outs {
 		if c.role != Primary && need <= c.released {
+			c.ready.Left = append(c.ready.Left, o)
 			continue
 		}
 		c.held = append(c.held, held{need: need, at: now, out: o})
 	}
-	if c.role == Primary && c.solo {
+	if c.role == Primary && !c.gated {
 		c.releaseTo(c.last + 1)
 	}
 }
@@ -90,9 +96,11 @@ func (c *Core) OldestHeld() (time.Duration, bool) {
 	return c.held[0].at, true
 }
 
+func (c *Core) follows() bool { return c.role == Backup || c.role == Joining }
+
 // Next gives a backup the next entry to execute, if it holds one.
 func (c *Core) Next() (event.Entry, bool) {
-	if c.role != Backup || len(c.window) == 0 {
+	if !c.follows() || len(c.window) == 0 {
 		return event.Entry{}, false
 	}
 	return c.window[0], true
@@ -101,7 +109,7 @@ func (c *Core) Next() (event.Entry, bool) {
 // ExecutedTo tells that a backup has executed the entry with number s, the one that Next gave. progress is
 // reported to the primary, which computes the lag from it; for a machine it is guest time in nanoseconds.
 func (c *Core) ExecutedTo(now time.Duration, s event.Seq, progress uint64) {
-	if c.role != Backup || len(c.window) == 0 || c.window[0].Seq != s {
+	if !c.follows() || len(c.window) == 0 || c.window[0].Seq != s {
 		return
 	}
 	c.windowBytes -= entryBytes(&c.window[0])

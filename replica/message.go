@@ -14,8 +14,11 @@ type MessageType uint8
 const (
 	// MsgAppend goes from the primary to the backup: consecutive entries, perhaps none (a heartbeat).
 	MsgAppend MessageType = iota + 1
-	// MsgAck goes from the backup to the primary: what it holds and what it has executed.
+	// MsgAck goes from the backup to the primary: what it holds and what it has executed. To whom it brings a
+	// view that he does not know, it says that he was deposed.
 	MsgAck
+	// MsgHandOver goes from a primary that has handed over to the new one: the view was granted.
+	MsgHandOver
 )
 
 // Message is one message of the log channel. Lost, repeated and reordered messages do no harm.
@@ -27,7 +30,9 @@ type Message struct {
 	Sent, Echo time.Duration
 	Entries    []event.Entry // MsgAppend
 	Released   event.Seq     // MsgAppend: outputs that need at most this entry have left
-	Held       event.Seq     // MsgAck: newest entry held
+	InSync     bool          // MsgAppend: whoever holds the log up to SyncAt may take over
+	SyncAt     event.Seq     // MsgAppend
+	Held       event.Seq     // MsgAck: newest entry held. MsgHandOver: the log's last
 	Executed   event.Seq     // MsgAck: newest entry executed
 	Progress   uint64        // MsgAck: see Core.ExecutedTo
 	Gap        bool          // MsgAck: entries after Held are missing though later ones arrived: send again
@@ -66,7 +71,7 @@ func (c *Core) sendAppend(now time.Duration, batch []event.Entry) {
 	}
 	c.lastSent = now
 	c.ready.Messages = append(c.ready.Messages, Message{
-		Type: MsgAppend, View: c.view, Sent: now, Entries: batch, Released: c.gone,
+		Type: MsgAppend, View: c.view, Sent: now, Entries: batch, Released: c.gone, InSync: c.gated, SyncAt: c.syncAt,
 	})
 }
 
@@ -92,18 +97,20 @@ func (c *Core) Step(now time.Duration, m Message) {
 		c.stepAppend(now, m)
 	case m.Type == MsgAck:
 		c.stepAck(now, m)
+	case m.Type == MsgHandOver && c.role == Backup && m.View == c.view+1 && m.Held == c.last:
+		c.settle(now, Claim{Number: uint64(m.View), Primary: c.cfg.ID, Backup: c.peer, Claimant: c.peerLife})
 	}
 }
 
 func (c *Core) stepAppend(now time.Duration, m Message) {
 	switch c.role {
 	case Joining:
-		if m.View == 0 {
+		if c.view == 0 {
+			c.view = m.View // a pair's first
+		}
+		if m.View == 0 || m.View != c.view {
 			return
 		}
-		c.role = Backup
-		c.view = m.View
-		c.notice(now, "backup of view %d", c.view)
 	case Backup:
 		if m.View < c.view || c.claim != claimNone || c.granted {
 			return // an old primary, or we have already claimed the next view: its entries come too late
@@ -113,7 +120,7 @@ func (c *Core) stepAppend(now time.Duration, m Message) {
 			return
 		}
 	default:
-		if m.View > c.view {
+		if m.View > c.view && (c.role == Primary || c.pair) && c.handing != handClaimed {
 			c.Halt(now, "deposed: a message of a later view arrived")
 		} else if c.role == Primary && m.View < c.view && c.view > 0 {
 			c.sendAck(now) // an old primary that was stopped or cut off learns that it was deposed
@@ -134,10 +141,15 @@ func (c *Core) stepAppend(now time.Duration, m Message) {
 		c.window = append(c.window, e)
 		c.windowBytes += entryBytes(&e)
 	}
+	if c.role == Joining && m.InSync && c.last >= m.SyncAt {
+		c.role = Backup
+		c.notice(now, "backup of view %d", c.view)
+	}
 	if m.Released > c.released {
 		c.released = m.Released
 		i := 0
 		for i < len(c.held) && c.held[i].need <= c.released {
+			c.ready.Left = append(c.ready.Left, c.held[i].out)
 			i++
 		}
 		c.drop(i)
@@ -153,7 +165,7 @@ func (c *Core) stepAck(now time.Duration, m Message) {
 		c.Halt(now, fmt.Sprintf("deposed: the other side is in view %d", m.View))
 		return
 	}
-	if c.role != Primary || c.solo || m.View != c.view {
+	if c.role != Primary || !c.ships || m.View != c.view || m.Held < c.joinAt {
 		return
 	}
 	if m.Echo > now || m.Held > c.last || m.Executed > m.Held {
@@ -192,9 +204,13 @@ func (c *Core) stepAck(now time.Duration, m Message) {
 	if m.Progress > c.progress {
 		c.progress = m.Progress
 	}
+	if !c.gated {
+		c.gate(now)
+	}
 	// The acknowledgement counts only while the backup cannot have claimed: see the package comment.
 	if now-c.lastEcho <= freshFor(c.cfg.SuspectAfter) && c.claim == claimNone {
 		c.releaseTo(c.acked)
 	}
 	c.flush(now)
+	c.tickHandOver(now)
 }

@@ -124,8 +124,8 @@ func (s *stage) command(words []string) error {
 	}
 	switch verb := words[0]; {
 	case verb == "begin":
-		s.do(s.b, s.b.core.PeerUp)
-		s.do(s.a, s.a.core.PeerUp)
+		s.do(s.b, func(now time.Duration) { s.b.core.PeerUp(now, "life of a") })
+		s.do(s.a, func(now time.Duration) { s.a.core.PeerUp(now, "life of b") })
 		s.run(10 * ms)
 	case verb == "tick" && arg != "":
 		d, err := time.ParseDuration(arg)
@@ -308,7 +308,7 @@ func (s *stage) send(x *actor, m replica.Message) {
 
 func (s *stage) claim(x *actor, c replica.Claim) {
 	unknown := func() {
-		s.deliver(x, 2*ms, func(now time.Duration) { x.core.Claimed(now, arbiter.Record{}, false, errors.New("no answer")) })
+		s.deliver(x, 2*ms, func(now time.Duration) { x.core.Claimed(now, c, arbiter.Record{}, false, errors.New("no answer")) })
 	}
 	if s.arbiter == "down" || slices.Contains(s.cut, x.name+"arbiter") {
 		unknown()
@@ -323,5 +323,5 @@ func (s *stage) claim(x *actor, c replica.Claim) {
 		unknown()
 		return
 	}
-	s.deliver(x, 2*ms, func(now time.Duration) { x.core.Claimed(now, current, won, err) })
+	s.deliver(x, 2*ms, func(now time.Duration) { x.core.Claimed(now, c, current, won, err) })
 }

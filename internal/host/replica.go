@@ -307,7 +307,7 @@ func (r *Replica) join(ch *channel) {
 	r.mu.Lock()
 	r.ch = ch
 	r.mu.Unlock()
-	r.do(func(now time.Duration) { r.core.PeerUp(now) })
+	r.do(func(now time.Duration) { r.core.PeerUp(now, "") })
 	r.workers.Go(func() {
 		err := ch.receive(func(m replica.Message) error {
 			r.do(func(now time.Duration) { r.core.Step(now, m) })
@@ -378,7 +378,7 @@ func (r *Replica) claim(rec arbiter.Record) {
 				r.core.Halt(now, fmt.Sprintf("the arbiter will never grant this claim: %v", err))
 				return
 			}
-			r.core.Claimed(now, current, won, err)
+			r.core.Claimed(now, rec, current, won, err)
 		})
 	})
 }

@@ -34,7 +34,7 @@ func (w *World) claim(p *process, c replica.Claim) {
 	reply := func(current arbiter.Record, won bool, err error) {
 		if !answered && (err == nil || !w.mutation.askOnce) {
 			answered = true
-			p.claimed(current, won, err)
+			p.claimed(c, current, won, err)
 		}
 	}
 	if w.mutation.noClaim(p, c) {

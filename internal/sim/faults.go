@@ -211,6 +211,6 @@ func (w *World) restart(former *process) {
 	p := w.newProcess(former.slot, former.life+1, former.slot == 0)
 	w.tell(p, "starts again, with nothing")
 	if former.slot == 0 {
-		w.plan(w.rng.between(0, 3*ms), p, func() { p.do(p.core.PeerUp) })
+		w.plan(w.rng.between(0, 3*ms), p, func() { p.do(func(now time.Duration) { p.core.PeerUp(now, "") }) })
 	}
 }

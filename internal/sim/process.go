@@ -226,8 +226,8 @@ func (p *process) peerDown() {
 	}
 }
 
-func (p *process) claimed(current arbiter.Record, won bool, err error) {
-	p.do(func(now time.Duration) { p.core.Claimed(now, current, won, err) })
+func (p *process) claimed(asked, current arbiter.Record, won bool, err error) {
+	p.do(func(now time.Duration) { p.core.Claimed(now, asked, current, won, err) })
 }
 
 func (p *process) tick() {

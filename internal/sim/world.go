@@ -102,7 +102,7 @@ func newWorld(seed uint64, m mutation, telling bool) *World {
 	w.connect(a, b)
 	for _, p := range []*process{b, a} {
 		p := p
-		w.plan(w.rng.between(0, 3*time.Millisecond), p, func() { p.do(p.core.PeerUp) })
+		w.plan(w.rng.between(0, 3*time.Millisecond), p, func() { p.do(func(now time.Duration) { p.core.PeerUp(now, "") }) })
 	}
 	for _, c := range w.clients {
 		c.think()
