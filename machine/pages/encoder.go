@@ -108,6 +108,10 @@ func appendRuns(dst, old, p []byte) (runs []byte, ok bool) {
 	old, p = old[:mem.PageBytes], p[:mem.PageBytes]
 	done, start, end := 0, 0, 0 // the run [start, end) is not written yet, all before done is
 	for i := 0; i < mem.PageBytes; i += 8 {
+		if i%64 == 0 && [64]byte(old[i:]) == [64]byte(p[i:]) {
+			i += 56
+			continue
+		}
 		x := binary.LittleEndian.Uint64(old[i:]) ^ binary.LittleEndian.Uint64(p[i:])
 		if x == 0 {
 			continue

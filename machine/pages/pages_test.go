@@ -268,6 +268,9 @@ func BenchmarkCodec(b *testing.B) {
 			old = nil
 		}
 		var e Encoder
+		e.Begin(nil)
+		e.Add(0, p, old)
+		batch := bytes.Clone(e.Finish())
 		b.Run(c.name+"/encode", func(b *testing.B) {
 			b.SetBytes(mem.PageBytes)
 			for b.Loop() {
@@ -276,7 +279,6 @@ func BenchmarkCodec(b *testing.B) {
 			}
 			b.ReportMetric(float64(e.Len()-4), "bytes/page")
 		})
-		batch := e.Finish()
 		if old == nil {
 			old = zeroPage[:]
 		}
