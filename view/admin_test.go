@@ -107,6 +107,8 @@ func TestSwitch(t *testing.T) {
 		t.Fatal(n, err)
 	}
 	b.settle()
+	b.want(2, "a", "b") // nothing happens before the primary has stopped
+	b.handOver("b", "a")
 	b.want(3, "b", "a") // the former primary, not the idle server
 	if a, _ := b.core.Get(b.now, "g"); a.InSync || a.Acked {
 		t.Errorf("after the switch: %+v", a)
@@ -129,6 +131,30 @@ func TestSwitch(t *testing.T) {
 	b.down = false
 	b.pass(2*time.Second, "a:2!", "b:2")
 	b.want(2, "a", "b")
+	if a, _ := b.core.Get(b.now, "g"); a.HandOver {
+		t.Error("an old wish is still told")
+	}
+}
+
+// TestCannotFound: whoever has nothing to begin with is not asked to, but makes a good backup.
+func TestCannotFound(t *testing.T) {
+	b := newBench(t)
+	spare := func(n Number) Answer {
+		a, err := b.raw(Ping{Server: "s", View: n, CannotFound: true, Addr: "s:1"})
+		if err != nil && !errors.Is(err, ErrUnknown) {
+			t.Fatal(err)
+		}
+		return a
+	}
+	spare(0)
+	b.want(0, "", "")
+	b.ping("a", 0)
+	b.want(1, "a", "")
+	spare(0)
+	b.ping("a", 1)
+	if a := spare(1); a.View.Backup != "s" || a.BackupAddr != "s:1" {
+		t.Errorf("%+v", a)
+	}
 }
 
 func TestDrainAndLeave(t *testing.T) {
@@ -150,30 +176,34 @@ func TestDrainAndLeave(t *testing.T) {
 	b.pass(time.Second, "a:3", "b:3", "c:3")
 	b.want(3, "a", "c") // c is not in sync yet: a goes on
 	b.pass(100*ms, "a:3!", "b:3", "c:3")
-	b.want(4, "c", "") // neither a nor b may be backup
-	b.pass(time.Second, "c:4", "a:4", "b:4")
-	b.want(4, "c", "")
+	b.want(3, "a", "c")
+	b.handOver("c", "a")
+	b.ping("c", 4)
+	b.want(5, "c", "") // neither a nor b may be backup
+	b.pass(time.Second, "c:5", "a:5", "b:5")
+	b.want(5, "c", "")
 	drain(b, "b", false)
-	b.pass(100*ms, "c:4", "a:4", "b:4")
-	b.want(5, "c", "b")
+	b.pass(100*ms, "c:5", "a:5", "b:5")
+	b.want(6, "c", "b")
 	drain(b, "b", true)
-	b.pass(200*ms, "c:5!", "b:5")
-	b.want(6, "c", "") // nobody can take its place: it leaves all the same
+	b.pass(200*ms, "c:6!", "b:6")
+	b.want(7, "c", "") // nobody can take its place: it leaves all the same
 
 	b = pair(t)
 	leaving := func(name string, n Number) { b.raw(Ping{Server: name, View: n, Leaving: true, InSync: true}) }
 	leaving("a", 2)
-	b.want(3, "b", "")
+	b.want(2, "a", "b")
+	b.handOver("b", "a")
 	b.ping("b", 3)
 	leaving("a", 3)
-	b.want(3, "b", "")
-	leaving("b", 3) // alone: it stays
-	b.want(3, "b", "")
-	b.ping("a", 3)
-	b.want(4, "b", "a")
-	b.sync("b", 4)
-	leaving("b", 4)
-	b.want(5, "a", "")
+	b.want(4, "b", "")
+	b.ping("b", 4)
+	leaving("a", 4)
+	b.want(4, "b", "")
+	leaving("b", 4) // alone: it stays
+	b.want(4, "b", "")
+	b.ping("a", 4)
+	b.want(5, "b", "a")
 	if err := b.core.Drain(b.now, "", true); !errors.Is(err, ErrInvalid) {
 		t.Error(err)
 	}
@@ -205,7 +235,7 @@ func TestBadInput(t *testing.T) {
 		func(p *Ping) { p.Group = "" }, func(p *Ping) { p.Group = "G/.." }, func(p *Ping) { p.Group = long },
 		func(p *Ping) { p.Server = "" }, func(p *Ping) { p.Server = long }, func(p *Ping) { p.Server = "a\n" },
 		func(p *Ping) { p.Server = "\xff" }, func(p *Ping) { p.Incarnation = "" }, func(p *Ping) { p.Incarnation = long },
-		func(p *Ping) { p.Seq = 0 },
+		func(p *Ping) { p.Seq = 0 }, func(p *Ping) { p.Addr = long }, func(p *Ping) { p.Addr = "a\x00" },
 	} {
 		p := good
 		edit(&p)

@@ -168,9 +168,10 @@ func (c *Core) Result(now time.Duration, r Result) {
 	g.decide()
 }
 
-// Switch asks that the backup become primary and the primary backup: a planned failover. It returns the
-// number of the view that will say so; if the arbiter prevents it for a dead interval, or another change
-// comes first, the wish lapses. The error wraps ErrInvalid, ErrUnknown, ErrConflict, ErrFull or ErrNotNow.
+// Switch asks that the backup become primary and the primary backup: a planned failover. The primary is told so in
+// the answers to its pings (Answer.HandOver) and claims the view itself. Switch returns the number of the view that
+// will say so; if the primary does not hand over within a dead interval, or another change comes first, the wish
+// lapses. The error wraps ErrInvalid, ErrUnknown, ErrConflict, ErrFull or ErrNotNow.
 func (c *Core) Switch(now time.Duration, group string) (Number, error) {
 	c.advance(now)
 	if err := validGroup(group); err != nil {
@@ -199,7 +200,7 @@ func (c *Core) Switch(now time.Duration, group string) (Number, error) {
 }
 
 // Drain has a server relieved of its roles in all groups, and given no other, until it is called again with
-// on false: as backup it is dropped or replaced, as primary it hands over to a backup that is in sync. A
+// on false: as backup it is dropped or replaced, as primary it is asked to hand over to a backup that is in sync. A
 // primary without one keeps running. The wish is this copy's and is forgotten at its restart; a server that
 // wants to leave for good says so in its pings (Ping.Leaving). The error wraps ErrInvalid or ErrFull.
 func (c *Core) Drain(now time.Duration, server string, on bool) error {

@@ -110,6 +110,21 @@ func (b *bench) ping(server string, n Number) View {
 	return a.View
 }
 
+// handOver is what a primary does that is asked to: it claims the next view for its backup, and pings it.
+func (b *bench) handOver(to, from string) {
+	b.t.Helper()
+	a, err := b.core.Get(b.now, "g")
+	if err != nil || !a.HandOver || a.View.Primary != from || a.View.Backup != to {
+		b.t.Fatalf("%+v, %v: %s is not asked to hand over to %s", a, err, from, to)
+	}
+	next := arbiter.Record{Number: uint64(a.View.Number + 1), Primary: to, Backup: from, Claimant: fmt.Sprintf("%s/%d", from, b.life[from])}
+	if _, won, err := b.table.CompareAndSet("g", next); !won || err != nil {
+		b.t.Fatal(won, err)
+	}
+	b.now += 100 * ms // a register is not read twice within a ping interval
+	b.ping(from, a.View.Number+1)
+}
+
 // sync is the ping of a primary whose backup is in sync.
 func (b *bench) sync(server string, n Number) View {
 	b.t.Helper()

@@ -56,5 +56,8 @@
 //     what it pinged before (0, if it has just started).
 //   - It takes the primary's part in view n only if it had a part in n-1: what it holds of an older view is old.
 //   - A server that has restarted pings 0 until a view leaves it out. Member does that.
+//   - A primary that is asked to hand over (Answer.HandOver) stops, lets its backup catch up, and claims
+//     {n+1: backup, itself} with its own incarnation. Both hold the same state then: the new primary needs the
+//     acknowledgements of the old one from the start, and each may take over from the other.
 //   - A server pings only while it could take the backup's place: a halted replica falls silent.
 package view

@@ -19,6 +19,9 @@ type server struct {
 	tracked bool          // pings were heard all along since a view named it. Else the next counts as the first.
 	crashed bool          // has lost its state. Invariant: only while the view names it
 	leaving bool
+
+	cannotFound bool
+	addr        string
 }
 
 // group is what one copy of the service knows of one group. Times are on Core.clock unless said otherwise.
@@ -115,6 +118,7 @@ func (g *group) take(s *server, p Ping) bool {
 		s.former[0] = s.life
 	}
 	s.life, s.seq, s.view, s.leaving = p.Incarnation, p.Seq, p.View, p.Leaving
+	s.cannotFound, s.addr = p.CannotFound, p.Addr
 	g.listened, g.pinged = g.time(), g.core.clock
 	s.heard, s.tracked = g.listened, true
 
@@ -151,7 +155,18 @@ func (g *group) answer() (Answer, error) {
 	case !g.loaded:
 		return Answer{}, ErrUnknown
 	}
-	return Answer{View: viewOf(g.rec), Claimant: g.rec.Claimant, Stale: g.err != nil, Acked: g.acked, InSync: g.inSync}, nil
+	return g.known(), nil
+}
+
+func (g *group) known() Answer {
+	a := Answer{View: viewOf(g.rec), Claimant: g.rec.Claimant, Stale: g.err != nil, Acked: g.acked, InSync: g.inSync, HandOver: g.handOver()}
+	if p := g.server(g.rec.Primary); p != nil {
+		a.PrimaryAddr = p.addr
+	}
+	if b := g.server(g.rec.Backup); b != nil {
+		a.BackupAddr = b.addr
+	}
+	return a
 }
 
 // result takes what the arbiter said.

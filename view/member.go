@@ -1,5 +1,7 @@
 package view
 
+import "cmp"
+
 // Member is one life of a server in one group, as the view service is to see it: it collects answers and
 // makes pings that keep the rules of the package comment. It is as pure as Core.
 type Member struct {
@@ -13,6 +15,9 @@ type Member struct {
 	taken    Number // newest view in which this life has taken its part
 	inSyncOf Number // view whose backup is in sync
 	leaving  bool
+
+	cannotFound bool
+	addr        string
 }
 
 // NewMember makes a server's new life. The incarnation is random per start; if the server claims views
@@ -27,13 +32,18 @@ func (m *Member) Ping() Ping {
 	n := max(m.taken, m.outside)
 	return Ping{
 		Group: m.group, Server: m.name, Incarnation: m.incarnation, Seq: m.seq,
-		View: n, InSync: n > 0 && n == m.inSyncOf, Leaving: m.leaving,
+		View: n, InSync: n > 0 && n == m.inSyncOf, Leaving: m.leaving, CannotFound: m.cannotFound, Addr: m.addr,
 	}
 }
 
 // Observe takes an answer to a ping or Get, from any copy, in any order, and tells whether it was a new view.
 func (m *Member) Observe(a Answer) bool {
 	if m.any && a.View.Number <= m.seen.View.Number {
+		if a.View == m.seen.View { // what a copy of the service knows beside the view may come later
+			m.seen.HandOver = a.HandOver
+			m.seen.PrimaryAddr = cmp.Or(a.PrimaryAddr, m.seen.PrimaryAddr)
+			m.seen.BackupAddr = cmp.Or(a.BackupAddr, m.seen.BackupAddr)
+		}
 		return false
 	}
 	m.any, m.seen = true, a
@@ -42,6 +52,9 @@ func (m *Member) Observe(a Answer) bool {
 	}
 	return true
 }
+
+// Seen is the newest answer, with what later ones added to it.
+func (m *Member) Seen() Answer { return m.seen }
 
 // View is the newest view observed.
 func (m *Member) View() View { return m.seen.View }
@@ -70,6 +83,12 @@ func (m *Member) Take(n Number) { m.taken = max(m.taken, n) }
 // InSync says, as primary of view n, that its backup now holds all the state: from now on until a higher
 // view is granted nothing is released without the backup. It may be promoted from now on.
 func (m *Member) InSync(n Number) { m.inSyncOf = max(m.inSyncOf, n) }
+
+// CannotFound says that this life has nothing to start the group's state from, and is not to be asked to.
+func (m *Member) CannotFound() { m.cannotFound = true }
+
+// Addr says where the primary finds this life when it is backup.
+func (m *Member) Addr(addr string) { m.addr = addr }
 
 // Leave says whether the server wants to be relieved of its roles.
 func (m *Member) Leave(on bool) { m.leaving = on }

@@ -51,10 +51,8 @@ func (g *group) next() (next arbiter.Record, why string) {
 			return view(idle, "", "on purpose")
 		}
 		return next, fmt.Sprintf("stopped: primary %s is dead and %s", p.name, cannot)
-	case c.leaving(p) && cannot == "" && !c.leaving(b):
-		return view(b.name, g.idle(), p.name+" is leaving")
-	case c.clock < g.switchUntil && cannot == "" && !c.leaving(b):
-		return view(b.name, p.name, "planned switch")
+	case g.handOver():
+		return next, fmt.Sprintf("waits for %s to hand over to %s", p.name, b.name)
 	case b == nil:
 		if idle := g.idle(); idle != "" {
 			return view(p.name, idle, "there is no backup")
@@ -81,12 +79,20 @@ func (g *group) found() (next arbiter.Record, why string) {
 	}
 	for _, s := range g.servers {
 		// One that was heard just now: a first primary that died before its view was known cannot be replaced.
-		if g.time()-s.heard < maxStepPings*c.cfg.PingInterval && !c.leaving(s) {
+		if g.time()-s.heard < maxStepPings*c.cfg.PingInterval && !c.leaving(s) && !s.cannotFound {
 			// On behalf of the founder's life: after a restart of the service this tells it from a later one.
 			return arbiter.Record{Number: 1, Primary: s.name, Claimant: s.life}, "first server of the group"
 		}
 	}
 	return next, "waits for a first server"
+}
+
+// handOver tells whether the primary is asked to make way: only it can stop the machine first, so that nothing is lost
+// and nothing has to be copied. It claims the view itself.
+func (g *group) handOver() bool {
+	c := g.core
+	p, b := g.server(g.rec.Primary), g.server(g.rec.Backup)
+	return p != nil && !g.dead(p) && (c.leaving(p) || c.clock < g.switchUntil) && g.cannotPromote() == "" && !c.leaving(b)
 }
 
 // cannotPromote says why the backup may not become primary now; empty if it may.

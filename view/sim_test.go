@@ -85,7 +85,7 @@ type sim struct {
 	bad      string
 	trace    []string
 
-	promotions, switches, claims, crashes int
+	promotions, switches, handovers, claims, crashes int
 }
 
 func (s *sim) logf(format string, args ...any) {
@@ -313,6 +313,10 @@ func (s *sim) acts(l *simLife) {
 			}
 		case b != nil:
 			s.write(l, b)
+			if l.Seen().HandOver && s.chance(0.2) {
+				s.handOver(l, b)
+				break
+			}
 			if s.faulty() && s.chance(0.001) {
 				s.claim(l)
 			}
@@ -349,6 +353,26 @@ func (s *sim) claim(l *simLife) {
 		l.Take(l.Taken() + 1)
 	} else if cur, _ := s.table.Get("g"); cur.Primary != l.name {
 		s.kill(l.name, s.upTo(time.Second)) // halted: the host starts over
+	}
+}
+
+// handOver is a planned change of roles: both hold the state, and either may take over from the other.
+func (s *sim) handOver(l, b *simLife) {
+	if s.faulty() && s.down {
+		return
+	}
+	n := l.Taken() + 1
+	next := arbiter.Record{Number: uint64(n), Primary: b.name, Backup: l.name, Claimant: l.inc}
+	if _, won, _ := s.cas("g", next); won {
+		s.handovers++
+		l.Take(n)
+		b.Take(n)
+		l.joined, l.synced, b.joined = n, n, n
+		b.told = n
+		s.inSync[n] = true
+		b.InSync(n)
+	} else if cur, _ := s.table.Get("g"); cur.Primary != l.name {
+		s.kill(l.name, s.upTo(time.Second))
 	}
 }
 
@@ -504,7 +528,7 @@ func simSeeds(t *testing.T, n int) (from, to uint64) {
 
 func TestSimulation(t *testing.T) {
 	from, to := simSeeds(t, 150)
-	var healthy, promotions, switches, claims, crashes, views int
+	var healthy, promotions, switches, handovers, claims, crashes, views int
 	for seed := from; seed < to; seed++ {
 		s := simulate(seed, faults{})
 		if s.bad != "" || os.Getenv("VIEW_SIM_SEED") != "" {
@@ -516,13 +540,13 @@ func TestSimulation(t *testing.T) {
 		if s.healthy() {
 			healthy++
 		}
-		promotions, switches, claims, crashes = promotions+s.promotions, switches+s.switches, claims+s.claims, crashes+s.crashes
+		promotions, switches, handovers, claims, crashes = promotions+s.promotions, switches+s.switches, handovers+s.handovers, claims+s.claims, crashes+s.crashes
 		views += len(s.granted)
 	}
 	n := int(to - from)
-	t.Logf("%d seeds: %d healthy at the end (the others stopped: state was lost); %d views, %d promotions, %d own claims, %d switches, %d crashes",
-		n, healthy, views, promotions, claims, switches, crashes)
-	if n >= 15 && (promotions < n/4 || claims < n/4 || switches < n/15 || healthy < n/3) {
+	t.Logf("%d seeds: %d healthy at the end (the others stopped: state was lost); %d views, %d promotions, %d own claims, %d switches asked for, %d done, %d crashes",
+		n, healthy, views, promotions, claims, switches, handovers, crashes)
+	if n >= 15 && (promotions < n/4 || claims < n/4 || handovers < n/15 || healthy < n/3) {
 		t.Error("the simulation does not exercise the rules")
 	}
 }

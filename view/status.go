@@ -28,7 +28,7 @@ func (c *Core) Status(now time.Duration, name string) (Status, error) {
 	if g == nil {
 		return Status{}, ErrUnknown
 	}
-	st := Status{Answer: Answer{View: viewOf(g.rec), Claimant: g.rec.Claimant, Stale: g.err != nil, Acked: g.acked, InSync: g.inSync}}
+	st := Status{Answer: g.known()}
 	switch {
 	case g.broken != nil:
 		st.Error, st.Why = g.broken.Error(), "stopped"

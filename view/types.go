@@ -37,6 +37,10 @@ type Ping struct {
 	View        Number `json:"view"`        // the newest view known and taken part in; 0 after a start
 	InSync      bool   `json:"inSync"`      // from the primary of View: the backup holds all the state
 	Leaving     bool   `json:"leaving"`     // the server wants to be relieved of its roles and given no other
+	// CannotFound: the server has nothing to start the group's state from, so it is not to be the primary of view 1.
+	CannotFound bool `json:"cannotFound,omitempty"`
+	// Addr is where the primary finds this server when it is the backup, 0 to arbiter.MaxNameBytes bytes of text.
+	Addr string `json:"addr,omitempty"`
 }
 
 // Answer is what the service knows of a group.
@@ -49,6 +53,11 @@ type Answer struct {
 	// Acked and InSync: what the primary of View said, as far as this copy of the service heard it.
 	Acked  bool `json:"acked"`
 	InSync bool `json:"inSync"`
+	// HandOver: the primary of View is asked to hand over to its backup, by claiming {next: backup, itself}.
+	HandOver bool `json:"handOver,omitempty"`
+	// PrimaryAddr and BackupAddr are where these servers said that they are, as far as this copy heard them.
+	PrimaryAddr string `json:"primaryAddr,omitempty"`
+	BackupAddr  string `json:"backupAddr,omitempty"`
 }
 
 // Errors of Core. Those of its methods wrap one of them.
@@ -140,6 +149,11 @@ func (p Ping) Validate() error {
 	}
 	if err := validID("incarnation", p.Incarnation); err != nil {
 		return err
+	}
+	if p.Addr != "" {
+		if err := validServer(p.Addr); err != nil {
+			return fmt.Errorf("address: %w", err)
+		}
 	}
 	if p.Seq == 0 {
 		return fmt.Errorf("%w: ping without a sequence number", ErrInvalid)

@@ -102,7 +102,16 @@ var births atomic.Int64
 func (w *world) host(name string) *host {
 	h := &host{}
 	m := view.NewMember("g", name, fmt.Sprintf("%s#%d", name, births.Add(1)))
-	h.Pinger = NewPinger(m, PingerOptions{OnView: func(a view.Answer) {
+	life := fmt.Sprintf("%s#%d", name, births.Load())
+	h.Pinger = NewPinger(m, PingerOptions{OnAnswer: func(a view.Answer) {
+		if a.HandOver && a.View.Primary == name && h.Taken() == a.View.Number {
+			n := a.View.Number + 1
+			next := arbiter.Record{Number: uint64(n), Primary: a.View.Backup, Backup: name, Claimant: life}
+			if _, won, err := w.register.CompareAndSet(w.t.Context(), "g", next); won && err == nil {
+				h.Take(n)
+			}
+		}
+	}, OnView: func(a view.Answer) {
 		if h.MayFound() || h.MayJoin() || a.View.Primary == name && h.Taken()+1 == a.View.Number {
 			h.Take(a.View.Number)
 		}

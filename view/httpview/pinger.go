@@ -17,6 +17,9 @@ type PingerOptions struct {
 	// OnView is told of every new view, newest last, from one goroutine at a time. It must return soon and
 	// may call the Pinger.
 	OnView func(view.Answer)
+	// OnAnswer is told of every answer that is not older than what is known, from several goroutines. It must
+	// return soon and may call the Pinger.
+	OnAnswer func(view.Answer)
 }
 
 // Pinger lets the life of a server in one group be heard by every copy of the view service. A copy that
@@ -82,7 +85,11 @@ func (p *Pinger) run(ctx context.Context, c Copy, kick chan struct{}) {
 func (p *Pinger) observe(a view.Answer) {
 	p.mu.Lock()
 	fresh := p.member.Observe(a)
+	seen := p.member.Seen()
 	p.mu.Unlock()
+	if p.opts.OnAnswer != nil && a.View == seen.View {
+		p.opts.OnAnswer(seen)
+	}
 	if !fresh || p.opts.OnView == nil {
 		return
 	}
