@@ -12,7 +12,7 @@
 //	GET  /healthz                    {"status": "ok"}
 //
 // Fields are those of view.Answer, view.Ping, view.Status and view.Counts. Other answers carry {"error":
-// "text", "code": "..."}: invalid (400), notNow (409), tooLarge (413), full (422), conflict (500), unknown
+// "text", "code": "..."}: invalid (400), forbidden (403), notNow (409), tooLarge (413), full (422), conflict (500), unknown
 // (503: the register was not read yet, or the service ends; ask again).
 //
 // The server trusts whoever reaches it: give it a loopback address, a unix socket or a TLS listener that
@@ -61,7 +61,10 @@ type drainReply struct {
 	Holding []string `json:"holding"`
 }
 
-var errTooLarge = errors.New("request is too large")
+var (
+	errTooLarge  = errors.New("request is too large")
+	errForbidden = errors.New("forbidden")
+)
 
 // codes pair the errors of package view with what stands for them on the wire.
 var codes = []struct {
@@ -72,6 +75,7 @@ var codes = []struct {
 	{view.ErrInvalid, "invalid", http.StatusBadRequest},
 	{view.ErrNotNow, "notNow", http.StatusConflict},
 	{errTooLarge, "tooLarge", http.StatusRequestEntityTooLarge},
+	{errForbidden, "forbidden", http.StatusForbidden},
 	{view.ErrFull, "full", http.StatusUnprocessableEntity},
 	{view.ErrConflict, "conflict", http.StatusInternalServerError},
 	{view.ErrUnknown, "unknown", http.StatusServiceUnavailable},

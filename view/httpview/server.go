@@ -22,14 +22,25 @@ type Server struct {
 	service *Service
 	log     *slog.Logger
 	mux     *http.ServeMux
+	ownOnly bool
 }
 
+// ServerOption changes NewServer.
+type ServerOption func(*Server)
+
+// OwnPingsOnly has the server refuse (403) a ping whose server's name is not in the certificate that the client has shown:
+// a host may not keep another one alive, nor take its place.
+func OwnPingsOnly() ServerOption { return func(s *Server) { s.ownOnly = true } }
+
 // NewServer returns a server of the service; nil for log discards what net/http has to say.
-func NewServer(service *Service, log *slog.Logger) *Server {
+func NewServer(service *Service, log *slog.Logger, options ...ServerOption) *Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{service: service, log: log, mux: http.NewServeMux()}
+	for _, o := range options {
+		o(s)
+	}
 	s.mux.HandleFunc("GET /v1/views", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, groupsReply{Groups: s.service.Groups()}, nil)
 	})
@@ -96,6 +107,10 @@ func (s *Server) ping(w http.ResponseWriter, r *http.Request) {
 	group := r.PathValue("group")
 	if p.Group != "" && p.Group != group {
 		reply(w, nil, fmt.Errorf("%w: ping of group %q sent to group %q", view.ErrInvalid, p.Group, group))
+		return
+	}
+	if s.ownOnly && (r.TLS == nil || len(r.TLS.PeerCertificates) == 0 || r.TLS.PeerCertificates[0].VerifyHostname(p.Server) != nil) {
+		reply(w, nil, fmt.Errorf("%w: the certificate does not speak for server %q", errForbidden, p.Server))
 		return
 	}
 	p.Group = group
