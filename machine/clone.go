@@ -13,8 +13,12 @@ import (
 // which goes last.
 //
 // The sender calls MarkAllDirty once, then, between two runs, TakeDirty as often as it likes, and copies
-// each page that it gives (Page) before the machine runs on. The last time it calls SaveState as well. The
-// receiver makes a machine with NewBlank, installs the pages in the order in which they were copied, and
+// each page that it gives (Page). The last time it copies them all before the machine runs on, and calls
+// SaveState as well. Before that it may copy some, let the machine run, and copy more: a page that is written
+// after TakeDirty gave it is given again. So the first round, which is nearly all of RAM, need not stop the
+// machine for longer than a piece of it takes.
+//
+// The receiver makes a machine with NewBlank, installs the pages in the order in which they were copied, and
 // calls LoadState. If it does that for every epoch, it holds the machine as it was at each epoch's end; from
 // any of them it can run on.
 

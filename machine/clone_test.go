@@ -181,8 +181,12 @@ func newSender(m *Machine) *sender {
 // take copies the dirty pages.
 func (s *sender) take() {
 	s.dirty = s.m.TakeDirty(s.dirty[:0])
+	s.copy(s.dirty)
+}
+
+func (s *sender) copy(numbers []uint32) {
 	s.set.Reset()
-	for _, n := range s.dirty {
+	for _, n := range numbers {
 		s.set.Add(n, s.m.Page(int(n)))
 	}
 }
@@ -257,24 +261,29 @@ func TestCloneWhileRunning(t *testing.T) {
 			to, s := blank(t, cfg), newSender(from)
 			var logs []event.Entry
 			for round := range 5 {
-				s.take()
-				if n := s.set.Len(); round == 0 && (n < 30 || from == a && n > 2000) { // TouchAll touches all
+				dirty := from.TakeDirty(nil)
+				if n := len(dirty); round == 0 && (n < 30 || from == a && n > 2000) { // TouchAll touches all
 					t.Fatalf("%d pages at the start", n)
 				}
-				if round < 4 {
-					logs = append(logs, work(t, from, r, 10+r.Intn(30))...)
-				}
-				if b := s.batch(); raw {
-					to.TouchAll()
-					for i := range s.set.Len() {
-						n, p := s.set.At(i)
-						copy(to.Page(int(n)), p)
+				for len(dirty) > 0 { // in pieces; but for the last round the machine runs on in between
+					piece := dirty[:1+r.Intn(len(dirty))]
+					dirty = dirty[len(piece):]
+					s.copy(piece)
+					if round < 4 {
+						logs = append(logs, work(t, from, r, 1+r.Intn(20))...)
 					}
-				} else {
-					install(t, to, b)
-				}
-				if r.Intn(2) == 0 {
-					to.Digest() // of no meaning yet, but it must not hide later pages
+					if b := s.batch(); raw {
+						to.TouchAll()
+						for i := range s.set.Len() {
+							n, p := s.set.At(i)
+							copy(to.Page(int(n)), p)
+						}
+					} else {
+						install(t, to, b)
+					}
+					if r.Intn(4) == 0 {
+						to.Digest() // of no meaning yet, but it must not hide later pages
+					}
 				}
 			}
 			if err := to.LoadState(from.SaveState()); err != nil {

@@ -59,9 +59,9 @@ func New(b []byte) *RAM {
 	if len(b) == 0 || len(b)%PageBytes != 0 {
 		panic("mem: size of RAM is not a positive multiple of the page size")
 	}
-	// Room behind the flags, which stays zero, so that they can be looked at in words.
+	// Room behind the flags, which stays zero, so that they can be looked at many at a time.
 	pages := len(b) / PageBytes
-	flags := make([]Flags, (pages+7)&^7)[:pages]
+	flags := make([]Flags, (pages+strideFlags-1)&^(strideFlags-1))[:pages]
 	return &RAM{base: unsafe.Pointer(&b[0]), bytes: b, flags: flags}
 }
 
@@ -126,6 +126,9 @@ func (r *RAM) Write(addr uint64, p []byte) bool {
 	return true
 }
 
+// strideFlags is how many flags are looked at at once while nothing is found.
+const strideFlags = 32
+
 // eachByte is 1 in each byte of a word of flags.
 const eachByte = 0x0101_0101_0101_0101
 
@@ -135,6 +138,14 @@ func (r *RAM) ClearDirty(set Flags, visit func(page int)) {
 	any := false
 	words, mask := r.flags[:cap(r.flags)], uint64(set)*eachByte
 	for at := 0; at < len(words); at += 8 {
+		if at%strideFlags == 0 {
+			s := words[at : at+strideFlags]
+			if (binary.LittleEndian.Uint64(s)|binary.LittleEndian.Uint64(s[8:])|
+				binary.LittleEndian.Uint64(s[16:])|binary.LittleEndian.Uint64(s[24:]))&mask == 0 {
+				at += strideFlags - 8
+				continue
+			}
+		}
 		w := binary.LittleEndian.Uint64(words[at:])
 		hits := w & mask
 		if hits == 0 {

@@ -16,6 +16,8 @@ const (
 	smallDelta = 128
 	// gapMin is how many equal bytes end a run: a new run costs two bytes or three.
 	gapMin = 4
+	// stride is how many bytes are compared at once while nothing differs.
+	stride = 256
 )
 
 // Encoder makes batches. The zero value is ready; its memory is used again. The order of calls is Begin,
@@ -108,8 +110,8 @@ func appendRuns(dst, old, p []byte) (runs []byte, ok bool) {
 	old, p = old[:mem.PageBytes], p[:mem.PageBytes]
 	done, start, end := 0, 0, 0 // the run [start, end) is not written yet, all before done is
 	for i := 0; i < mem.PageBytes; i += 8 {
-		if i%64 == 0 && [64]byte(old[i:]) == [64]byte(p[i:]) {
-			i += 56
+		if i%stride == 0 && bytes.Equal(old[i:i+stride], p[i:i+stride]) {
+			i += stride - 8
 			continue
 		}
 		x := binary.LittleEndian.Uint64(old[i:]) ^ binary.LittleEndian.Uint64(p[i:])

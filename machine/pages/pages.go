@@ -78,23 +78,30 @@ func (s *Stats) Merge(o *Stats) {
 	}
 }
 
-// Set is a copy of some pages: what a stopped machine's pages are put into so that it can run on. It grows
-// to the largest set that it held. The zero value is empty.
+// chunkPages is how many pages a Set's memory grows by.
+const chunkPages = 64
+
+// Set is a copy of some pages: what a stopped machine's pages are put into so that it can run on. It keeps
+// the memory of the largest set that it held. The zero value is empty.
 type Set struct {
 	numbers []uint32
-	bytes   []byte
+	chunks  [][]byte // never moved: growing while the machine stands still must not copy what is there
 }
 
 // Reset empties the set and keeps its memory.
-func (s *Set) Reset() { s.numbers, s.bytes = s.numbers[:0], s.bytes[:0] }
+func (s *Set) Reset() { s.numbers = s.numbers[:0] }
 
 // Add copies page number n, whose bytes p are.
 func (s *Set) Add(n uint32, p []byte) {
 	if len(p) != mem.PageBytes {
 		panic(fmt.Sprintf("pages: page %d of %d bytes", n, len(p)))
 	}
+	if len(s.numbers) == len(s.chunks)*chunkPages {
+		s.chunks = append(s.chunks, make([]byte, chunkPages*mem.PageBytes))
+	}
 	s.numbers = append(s.numbers, n)
-	s.bytes = append(s.bytes, p...)
+	_, to := s.At(len(s.numbers) - 1)
+	copy(to, p)
 }
 
 // Len is the number of pages.
@@ -102,7 +109,8 @@ func (s *Set) Len() int { return len(s.numbers) }
 
 // At gives the i-th page added.
 func (s *Set) At(i int) (n uint32, p []byte) {
-	return s.numbers[i], s.bytes[i*mem.PageBytes:][:mem.PageBytes:mem.PageBytes]
+	at := i % chunkPages * mem.PageBytes
+	return s.numbers[i], s.chunks[i/chunkPages][at : at+mem.PageBytes : at+mem.PageBytes]
 }
 
 // Shadow is the sender's copy of the receiver's RAM. It costs as much memory as the guest has written to.
