@@ -117,6 +117,7 @@ type Core struct {
 	unappliedSizes []int // primary: sizes of entries after applied
 	unappliedBytes int
 	held           []held
+	gateStats      GateStats
 	progress       uint64 // primary: the backup's last reported progress (opaque, see ExecutedTo)
 	myProgress     uint64 // backup: ours
 
@@ -177,6 +178,9 @@ func (c *Core) Solo() bool { return c.role == Primary && !c.gated }
 
 // Ships tells whether a primary sends its log to a backup, be it one that still joins.
 func (c *Core) Ships() bool { return c.role == Primary && c.ships }
+
+// Granted tells whether a backup is about to be primary: the view is its own, and it executes what it holds.
+func (c *Core) Granted() bool { return c.role == Backup && c.granted }
 
 // InSync tells whether a primary's backup holds all that ever left, so that it may take over. Once true it
 // stays so within a view.

@@ -82,7 +82,7 @@ func (c *Core) stepDown(now time.Duration, n ViewNumber) {
 // protect makes a backup that was handed the machine its primary, with the former primary as its backup.
 func (c *Core) protect(now time.Duration) {
 	c.clearWindow()
-	c.releaseTo(c.last)
+	c.releaseTo(now, c.last)
 	c.ships, c.gated, c.syncAt = true, true, c.last
 	c.progress = c.myProgress
 	c.lastHeard, c.lastEcho, c.excused = now, 0, 0

@@ -33,7 +33,7 @@ func (c *Core) Append(now time.Duration, entries []event.Entry) error {
 		c.acked, c.sent, c.applied = c.last, c.last, c.last
 	}
 	if !c.gated {
-		c.releaseTo(c.last + 1)
+		c.releaseTo(now, c.last+1)
 	}
 	c.flush(now)
 	return nil
@@ -63,14 +63,18 @@ func (c *Core) Hold(now time.Duration, outs []any) {
 		c.held = append(c.held, held{need: need, at: now, out: o})
 	}
 	if c.role == Primary && !c.gated {
-		c.releaseTo(c.last + 1)
+		c.releaseTo(now, c.last+1)
 	}
 }
 
 // releaseTo lets out everything that needs at most entry s.
-func (c *Core) releaseTo(s event.Seq) {
+func (c *Core) releaseTo(now time.Duration, s event.Seq) {
 	i := 0
 	for i < len(c.held) && c.held[i].need <= s {
+		waited := now - c.held[i].at
+		c.gateStats.Outputs++
+		c.gateStats.Waited += waited
+		c.gateStats.Longest = max(c.gateStats.Longest, waited)
 		c.ready.Release = append(c.ready.Release, c.held[i].out)
 		i++
 	}
@@ -87,6 +91,16 @@ func (c *Core) drop(n int) {
 		c.held = c.held[:rest]
 	}
 }
+
+// GateStats say how long outputs waited at the gate before they left.
+type GateStats struct {
+	Outputs uint64        // released
+	Waited  time.Duration // all together
+	Longest time.Duration
+}
+
+// GateStats are those of this life.
+func (c *Core) GateStats() GateStats { return c.gateStats }
 
 // OldestHeld is when the oldest output at the gate was produced.
 func (c *Core) OldestHeld() (time.Duration, bool) {

@@ -209,7 +209,7 @@ func (c *Core) stepAck(now time.Duration, m Message) {
 	}
 	// The acknowledgement counts only while the backup cannot have claimed: see the package comment.
 	if now-c.lastEcho <= freshFor(c.cfg.SuspectAfter) && c.claim == claimNone {
-		c.releaseTo(c.acked)
+		c.releaseTo(now, c.acked)
 	}
 	c.flush(now)
 	c.tickHandOver(now)

@@ -163,7 +163,7 @@ func (c *Core) goAlone(now time.Duration, backup string) {
 	c.peer = backup
 	c.gated = false
 	c.clearWindow()
-	c.releaseTo(c.last + 1)
+	c.releaseTo(now, c.last+1)
 }
 
 func (c *Core) clearWindow() {
