@@ -1,0 +1,728 @@
+package disk
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"understudy/event"
+)
+
+// fill makes p bytes that do not compress.
+func fill(p []byte, seed uint64) {
+	rng := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(seed >> 16)})
+	_, _ = rng.Read(p)
+}
+
+// guest makes requests as a machine does, on a disk and on a model of it.
+type guest struct {
+	rng      *rand.Rand
+	disk     *Disk
+	model    []byte
+	nextID   uint64
+	inFlight []event.DiskRequest
+	want     map[uint64][]byte // what reads in flight must give
+}
+
+func newGuest(d *Disk, seed uint64) *guest {
+	g := &guest{rng: rand.New(rand.NewPCG(seed, 3)), disk: d, model: make([]byte, d.size.bytes()), want: map[uint64][]byte{}}
+	if _, err := d.file.ReadAt(g.model, 0); err != nil {
+		panic(err)
+	}
+	return g
+}
+
+// request makes a random one, and lets it happen to the model.
+func (g *guest) request() event.DiskRequest {
+	sectors := g.disk.size.sectors
+	r := event.DiskRequest{ID: g.nextID, Sector: g.rng.Uint64N(sectors)}
+	g.nextID++
+	r.Count = uint32(min(1+g.rng.Uint64N(1+g.rng.Uint64N(300)), sectors-r.Sector))
+	off, n := r.Sector*SectorBytes, uint64(r.Count)*SectorBytes
+	switch k := g.rng.IntN(10); {
+	case k < 5:
+		r.Op, r.Data = event.DiskWrite, make([]byte, n)
+		if g.rng.IntN(4) > 0 {
+			fill(r.Data, g.rng.Uint64())
+		}
+		copy(g.model[off:], r.Data)
+	case k < 8:
+		r.Op = event.DiskRead
+		g.want[r.ID] = bytes.Clone(g.model[off : off+n])
+	case k < 9:
+		r.Op = event.DiskDiscard
+		clear(g.model[off : off+n])
+	default:
+		r.Op, r.Sector, r.Count = event.DiskFlush, 0, 0
+	}
+	return r
+}
+
+func (g *guest) submit() {
+	r := g.request()
+	g.inFlight = append(g.inFlight, r)
+	g.disk.Submit(r)
+}
+
+// complete takes the oldest result from d and checks it.
+func (g *guest) complete(t *testing.T, d *Disk, r event.DiskRequest) {
+	t.Helper()
+	got, ok := d.Await(r.ID)
+	if !ok || got.Status != event.DiskOK || !bytes.Equal(got.Data, g.want[r.ID]) {
+		t.Fatalf("request %d (%d): status %d, %v, %d bytes", r.ID, r.Op, got.Status, ok, len(got.Data))
+	}
+}
+
+// step submits a request and perhaps takes results.
+func (g *guest) step(t *testing.T) {
+	g.submit()
+	for len(g.inFlight) > 0 && (len(g.inFlight) > 20 || g.rng.IntN(3) == 0) {
+		g.complete(t, g.disk, g.inFlight[0])
+		g.inFlight = g.inFlight[1:]
+	}
+}
+
+func newSource(t *testing.T, sectors uint64) *Disk {
+	t.Helper()
+	d, err := Create(filepath.Join(t.TempDir(), "primary.raw"), sectors)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Start(func() {})
+	t.Cleanup(d.Close)
+	return d
+}
+
+// converse gives the target's hashes to the source.
+func converse(t *testing.T, s *Source, tg *Target) {
+	t.Helper()
+	for told := false; !told; {
+		msg, last, err := tg.Hashes(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if told, err = s.Compare(msg); err != nil || told != last {
+			t.Fatal(told, last, err)
+		}
+	}
+}
+
+// drain moves messages until the source has nothing to send. each sees every message first, and reports false
+// to end it.
+func drain(t *testing.T, s *Source, tg *Target, each func(msg []byte) bool) {
+	t.Helper()
+	var buf []byte
+	for {
+		msg, done, err := s.Next(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(msg) == 0 || each != nil && !each(msg) {
+			return
+		}
+		if len(msg) > MaxMessageBytes {
+			t.Fatalf("a message of %d bytes", len(msg))
+		}
+		complete, err := tg.Apply(msg)
+		if err != nil || complete != done {
+			t.Fatal(complete, done, err)
+		}
+		if done {
+			return
+		}
+		buf = msg
+	}
+}
+
+func content(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// copyWhole copies d, which nobody writes to.
+func copyWhole(t *testing.T, d *Disk, tg *Target, each func([]byte) bool) Progress {
+	t.Helper()
+	s, err := NewSource(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	converse(t, s, tg)
+	if err := s.Cut(nil); err != nil {
+		t.Fatal(err)
+	}
+	drain(t, s, tg, each)
+	return s.Progress()
+}
+
+// TestCopyOfARunningDisk: a guest works on a disk while that is copied. At the cut the copy is the disk, and the
+// results of the requests in flight, reads that later writes went over among them, wait at both.
+func TestCopyOfARunningDisk(t *testing.T) {
+	const sectors = 5000 // not whole blocks
+	for seed := range uint64(12) {
+		d := newSource(t, sectors)
+		g := newGuest(d, seed)
+		for range g.rng.IntN(60) {
+			g.step(t)
+		}
+		path := filepath.Join(t.TempDir(), "backup.raw")
+		if seed%3 > 0 { // what was there before: an old state with something else in it, or another size
+			old := bytes.Clone(g.model)
+			fill(old[300000:400000], seed)
+			if seed%3 == 2 {
+				old = old[:len(old)-7*BlockBytes]
+			}
+			if err := os.WriteFile(path, old, 0o640); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tg, err := NewTarget(path, sectors, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := NewSource(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copied := make(chan struct{})
+		go func() {
+			defer close(copied)
+			converse(t, s, tg)
+			for round := 0; round < 5 && !t.Failed(); round++ {
+				drain(t, s, tg, nil)
+			}
+		}()
+		for running := true; running; {
+			select {
+			case <-copied:
+				running = false
+			default:
+				g.step(t)
+			}
+		}
+		for range g.rng.IntN(30) {
+			g.submit()
+		}
+		if err := s.Cut(g.inFlight); err != nil {
+			t.Fatal(err)
+		}
+		drain(t, s, tg, nil)
+		s.Close()
+		copyDisk, err := tg.Finish()
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if !bytes.Equal(content(t, path), g.model) {
+			t.Fatalf("seed %d: the copy differs from the disk at the cut", seed)
+		}
+		// Both go on with the same requests.
+		copyDisk.Start(func() {})
+		for range 50 {
+			r := g.request()
+			g.inFlight = append(g.inFlight, r)
+			d.Submit(r)
+			copyDisk.Submit(r)
+		}
+		for _, r := range g.inFlight {
+			g.complete(t, d, r)
+			g.complete(t, copyDisk, r)
+		}
+		if !bytes.Equal(content(t, path), g.model) || !bytes.Equal(content(t, d.path), g.model) {
+			t.Fatalf("seed %d: the disks went apart after the cut", seed)
+		}
+		copyDisk.Close()
+	}
+}
+
+// TestReuseSendsWhatDiffers counts the blocks that are sent to a target with an old copy.
+func TestReuseSendsWhatDiffers(t *testing.T) {
+	const blocks = 40
+	d := newSource(t, blocks*BlockBytes/SectorBytes)
+	all := make([]byte, 20*BlockBytes)
+	fill(all, 1)
+	d.Submit(event.DiskRequest{Op: event.DiskWrite, Count: uint32(len(all) / SectorBytes), Data: all})
+	d.Quiesce()
+	d.Finished()
+	whole := content(t, d.path)
+
+	dir := t.TempDir()
+	path := filepath.Join(dir, "backup.raw")
+	old := bytes.Clone(whole)
+	old[5*BlockBytes+100] ^= 1             // a bit
+	clear(old[8*BlockBytes:][:BlockBytes]) // zeros for bytes
+	old[30*BlockBytes] = 1                 // bytes for zeros
+	if err := os.WriteFile(path, old, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	receive := func(reuse bool) (blocks map[uint64]bool, p Progress) {
+		tg, err := NewTarget(path, d.size.sectors, reuse)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tg.Close()
+		blocks = map[uint64]bool{}
+		p = copyWhole(t, d, tg, func(msg []byte) bool {
+			pr := newParser(msg, d.size)
+			for r, ok := pr.next(); ok; r, ok = pr.next() {
+				if r.kind == recBlock || r.kind == recPacked {
+					blocks[r.first] = true
+				}
+			}
+			if p, want := content(t, path), old; !bytes.Equal(p, want) {
+				t.Fatal("the old disk changed before the copy was complete")
+			}
+			return true
+		})
+		c, err := tg.Finish()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		if !bytes.Equal(content(t, path), whole) {
+			t.Fatal("the copy differs")
+		}
+		return blocks, p
+	}
+	sent, p := receive(true)
+	if !reflect.DeepEqual(sent, map[uint64]bool{5: true, 8: true}) || p.SentBytes > 2*BlockBytes+100 || p.LeftBytes != 0 {
+		t.Errorf("blocks %v, %+v", sent, p)
+	}
+	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o640 {
+		t.Errorf("the copy's mode: %v, %v", st.Mode(), err)
+	}
+	old = whole
+	if sent, p := receive(true); len(sent) != 0 || p.SentBytes > 100 {
+		t.Errorf("the same disk: blocks %v, %+v", sent, p)
+	}
+	if sent, _ := receive(false); len(sent) != 20 {
+		t.Errorf("without reuse %d blocks were sent", len(sent))
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil || st.Blocks*512 > 21*BlockBytes {
+		t.Errorf("the copy of a sparse disk takes %d bytes", st.Blocks*512)
+	}
+}
+
+// TestAbortedCopy: an end at any message leaves no disk, and the next transfer sends only what is missing.
+func TestAbortedCopy(t *testing.T) {
+	d := newSource(t, 40*BlockBytes/SectorBytes)
+	g := newGuest(d, 1)
+	all := make([]byte, len(g.model))
+	fill(all, 1)
+	d.Submit(event.DiskRequest{Op: event.DiskWrite, Count: uint32(len(all) / SectorBytes), Data: all})
+	d.Quiesce()
+	for after, more := 0, true; more; after++ {
+		path := filepath.Join(t.TempDir(), "backup.raw")
+		tg, err := NewTarget(path, d.size.sectors, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := NewTarget(path, d.size.sectors, true); err == nil || !strings.Contains(err.Error(), "another transfer") {
+			t.Fatalf("two transfers at once: %v", err)
+		}
+		n, kept := 0, 0
+		copyWhole(t, d, tg, func(msg []byte) bool {
+			if n++; n <= after {
+				kept += len(msg)
+			}
+			return n <= after
+		})
+		if more = n > after; !more {
+			break
+		}
+		if _, err := tg.Finish(); err == nil {
+			t.Fatal("a half-received disk was finished")
+		}
+		if err := RemoveIncoming(path); err == nil {
+			t.Fatal("the file of a transfer that goes on was removed")
+		}
+		tg.Close()
+		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+			t.Fatal("there is a disk after half a transfer")
+		}
+		if _, err := Open(path+incomingSuffix, false); err == nil {
+			t.Fatal("a half-received disk was opened")
+		}
+		if tg, err = NewTarget(path, d.size.sectors, true); err != nil {
+			t.Fatal(err)
+		}
+		if p := copyWhole(t, d, tg, nil); p.SentBytes > uint64(len(all)-kept+3000) {
+			t.Fatalf("aborted after %d bytes, then %d were sent", kept, p.SentBytes)
+		}
+		c, err := tg.Finish()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		if !bytes.Equal(content(t, path), all) {
+			t.Fatal("the copy differs")
+		}
+	}
+	path := filepath.Join(t.TempDir(), "backup.raw")
+	if err := os.WriteFile(path+incomingSuffix, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := RemoveIncoming(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(path + incomingSuffix); !errors.Is(err, os.ErrNotExist) {
+		t.Fatal("it is still there")
+	}
+}
+
+// TestWrongStreamsAreRefused: a stream with something lost, changed, repeated or in another order never makes
+// a disk.
+func TestWrongStreamsAreRefused(t *testing.T) {
+	d := newSource(t, 30*BlockBytes/SectorBytes+1)
+	g := newGuest(d, 9)
+	for range 40 {
+		g.submit()
+	}
+	s, err := NewSource(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Compare(appendEnd(nil, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Cut(g.inFlight); err != nil {
+		t.Fatal(err)
+	}
+	var stream [][]byte
+	for done := false; !done; {
+		var msg []byte
+		if msg, done, err = s.Next(nil); err != nil {
+			t.Fatal(err)
+		}
+		stream = append(stream, msg)
+	}
+	try := func(name string, msgs [][]byte, want bool) {
+		t.Helper()
+		path := filepath.Join(t.TempDir(), "backup.raw")
+		tg, err := NewTarget(path, d.size.sectors, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tg.Close()
+		if _, _, err := tg.Hashes(nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range msgs {
+			if _, err = tg.Apply(m); err != nil {
+				break
+			}
+		}
+		c, finishErr := tg.Finish()
+		if (finishErr == nil) != want || !want && err != nil && !errors.Is(err, errMessage) {
+			t.Errorf("%s: %v, %v", name, err, finishErr)
+		}
+		if finishErr == nil {
+			c.Close()
+		}
+	}
+	try("as it is", stream, true)
+	try("end only", [][]byte{appendEnd(nil, 0)}, false)
+	try("same without an offer", [][]byte{appendRun(nil, recSame, 0, 1)}, false)
+	try("hashes", [][]byte{append(appendRun(nil, recHashes, 0, 1), make([]byte, hashBytes)...)}, false)
+	try("too many results", [][]byte{bytes.Repeat(appendResult(nil, event.DiskDone{ID: 1}), 1<<18), bytes.Repeat(appendResult(nil, event.DiskDone{ID: 1}), 1<<18)}, false)
+	rng := rand.New(rand.NewPCG(5, 5))
+	for i := range stream {
+		without := append(append([][]byte{}, stream[:i]...), stream[i+1:]...)
+		try(fmt.Sprintf("without message %d", i), without, false)
+		twice := append(append([][]byte{}, stream[:i+1]...), stream[i:]...)
+		try(fmt.Sprintf("message %d twice", i), twice, false)
+		if i > 0 {
+			swapped := append([][]byte{}, stream...)
+			swapped[i-1], swapped[i] = swapped[i], swapped[i-1]
+			try(fmt.Sprintf("message %d first", i), swapped, false)
+		}
+		for range 5 {
+			flipped := append([][]byte{}, stream...)
+			flipped[i] = bytes.Clone(stream[i])
+			flipped[i][rng.IntN(len(stream[i]))] ^= 1 << rng.IntN(8)
+			try(fmt.Sprintf("a bit of message %d", i), flipped, false)
+		}
+	}
+}
+
+// TestSourceHoldsTheContract: what breaks the contract of the cut is an error, not a wrong copy.
+func TestSourceHoldsTheContract(t *testing.T) {
+	d := newSource(t, 1000)
+	start := func() *Source {
+		t.Helper()
+		s, err := NewSource(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		return s
+	}
+	s := start()
+	if _, err := NewSource(d); err == nil {
+		t.Error("two sources of one disk")
+	}
+	if _, _, err := s.Next(nil); err == nil {
+		t.Error("blocks before the hashes")
+	}
+	s.Close()
+
+	for name, msg := range map[string][]byte{
+		"blocks of a target": appendRun(nil, recSame, 0, 1),
+		"twice":              append(appendRun(nil, recZeros, 0, 2), appendRun(nil, recZeros, 1, 1)...),
+		"nonsense":           {200},
+	} {
+		s := start()
+		if _, err := s.Compare(msg); !errors.Is(err, errMessage) {
+			t.Errorf("%s: %v", name, err)
+		}
+		s.Close()
+	}
+
+	write := event.DiskRequest{ID: 7, Op: event.DiskWrite, Count: 1, Data: sector(1)}
+	s = start()
+	if err := s.Cut([]event.DiskRequest{write}); err == nil || !strings.Contains(err.Error(), "request 7") {
+		t.Errorf("a request that was not submitted: %v", err)
+	}
+	s.Close()
+
+	s = start()
+	if _, err := s.Compare(appendEnd(nil, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Cut(nil); err != nil {
+		t.Fatal(err)
+	}
+	d.Submit(write)
+	d.Quiesce()
+	var err error
+	for done := false; !done && err == nil; {
+		_, done, err = s.Next(nil)
+	}
+	if err == nil || !strings.Contains(err.Error(), "submitted before") {
+		t.Errorf("a request after the cut: %v", err)
+	}
+	s.Close()
+
+	// A read that a reset of the device has forgotten is in the cut, without its bytes.
+	d.Submit(event.DiskRequest{ID: 8, Op: event.DiskRead, Count: 1000})
+	s = start()
+	if _, err := s.Compare(appendEnd(nil, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Cut([]event.DiskRequest{write}); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.results) != 2 || s.results[1].ID != 8 || s.results[1].Data != nil {
+		t.Errorf("results in the cut: %v", s.results)
+	}
+	if got, _ := d.Await(8); len(got.Data) != 1000*SectorBytes {
+		t.Error("the disk's own result lost its bytes")
+	}
+	d.Shut()
+	if err := s.Cut(nil); err == nil {
+		t.Error("a cut of a closed disk")
+	}
+}
+
+func TestTargetsThatCannotBe(t *testing.T) {
+	dir := t.TempDir()
+	used := newSource(t, 10)
+	if err := os.Mkdir(filepath.Join(dir, "dir"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		path    string
+		sectors uint64
+		want    string
+	}{
+		"in use":     {used.path, 10, "in use"},
+		"directory":  {filepath.Join(dir, "dir"), 10, "directory"},
+		"no folder":  {filepath.Join(dir, "none", "disk"), 10, "no such file"},
+		"no sectors": {filepath.Join(dir, "a"), 0, "sectors"},
+		"huge":       {filepath.Join(dir, "a"), 1 << 60, "sectors"},
+	} {
+		if _, err := NewTarget(c.path, c.sectors, true); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	left, _ := os.ReadDir(dir)
+	if len(left) != 1 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// TestFullFileSystem: the error says what is full and what to do, and nothing is left in the way.
+func TestFullFileSystem(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+		t.Skipf("no small file system can be mounted: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, 0) })
+	d := newSource(t, 4<<20/SectorBytes)
+	all := make([]byte, 4<<20)
+	fill(all, 2)
+	d.Submit(event.DiskRequest{Op: event.DiskWrite, Count: uint32(len(all) / SectorBytes), Data: all})
+	d.Quiesce()
+	path := filepath.Join(dir, "backup.raw")
+	tg, err := NewTarget(path, d.size.sectors, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := NewSource(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	converse(t, s, tg)
+	for err == nil {
+		var msg []byte
+		if msg, _, err = s.Next(nil); err == nil {
+			_, err = tg.Apply(msg)
+		}
+	}
+	var full *FullError
+	if !errors.As(err, &full) || !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), path) || full.Try() == "" {
+		t.Errorf("the error: %v", err)
+	}
+	tg.Close()
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+
+	disk, err := Create(filepath.Join(dir, "disk.raw"), 4<<20/SectorBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer disk.Close()
+	j, err := OpenJournal(filepath.Join(dir, "journal"), []*Disk{disk})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	if err := j.Write(0, 0, all); !errors.As(err, &full) {
+		t.Errorf("the journal: %v", err)
+	}
+}
+
+func benchmarkDisk(b *testing.B, blocks int, block func(i int, p []byte)) *Disk {
+	d, err := Create(filepath.Join(b.TempDir(), "primary.raw"), uint64(blocks)*BlockBytes/SectorBytes)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(d.Close)
+	p := make([]byte, BlockBytes)
+	for i := range blocks {
+		clear(p)
+		block(i, p)
+		if !isZero(p) {
+			if _, err := d.file.WriteAt(p, int64(i)*BlockBytes); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.SetBytes(d.size.bytes())
+	return d
+}
+
+var kinds = []struct {
+	name  string
+	block func(i int, p []byte)
+}{
+	{"noise", func(i int, p []byte) { fill(p, uint64(i)) }},
+	{"text", func(i int, p []byte) {
+		for len(p) > 0 {
+			n := copy(p, fmt.Sprintf("%d: the quick brown fox jumps over the lazy dog\n", i*i))
+			p, i = p[n:], i+1
+		}
+	}},
+	{"holes", func(int, []byte) {}},
+}
+
+// BenchmarkCopy is the whole way without a network; the final sync is not in it.
+func BenchmarkCopy(b *testing.B) {
+	for _, kind := range kinds {
+		b.Run(kind.name, func(b *testing.B) {
+			d := benchmarkDisk(b, 512, kind.block)
+			path := filepath.Join(b.TempDir(), "backup.raw")
+			var buf []byte
+			for b.Loop() {
+				tg, err := NewTarget(path, d.size.sectors, false)
+				if err != nil {
+					b.Fatal(err)
+				}
+				s, _ := NewSource(d)
+				_, _ = s.Compare(appendEnd(nil, 0))
+				_, _, _ = tg.Hashes(nil)
+				_ = s.Cut(nil)
+				for done := false; !done; {
+					if buf, done, err = s.Next(buf); err == nil {
+						_, err = tg.Apply(buf)
+					}
+					if err != nil {
+						b.Fatal(err)
+					}
+				}
+				s.Close()
+				tg.Close()
+			}
+		})
+	}
+}
+
+// BenchmarkSource is the primary's part alone.
+func BenchmarkSource(b *testing.B) {
+	for _, kind := range kinds {
+		b.Run(kind.name, func(b *testing.B) {
+			d := benchmarkDisk(b, 512, kind.block)
+			var buf []byte
+			for b.Loop() {
+				s, _ := NewSource(d)
+				_, _ = s.Compare(appendEnd(nil, 0))
+				_ = s.Cut(nil)
+				var err error
+				for done := false; !done; {
+					if buf, done, err = s.Next(buf); err != nil {
+						b.Fatal(err)
+					}
+				}
+				s.Close()
+			}
+		})
+	}
+}
+
+// BenchmarkHashes is what a target with an old copy does before the transfer.
+func BenchmarkHashes(b *testing.B) {
+	d := benchmarkDisk(b, 512, kinds[0].block)
+	path := filepath.Join(b.TempDir(), "backup.raw"+incomingSuffix)
+	if err := os.WriteFile(path, func() []byte { p, _ := os.ReadFile(d.path); return p }(), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		tg, err := NewTarget(strings.TrimSuffix(path, incomingSuffix), d.size.sectors, true)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for last := false; !last; {
+			if _, last, err = tg.Hashes(nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+		tg.Close()
+	}
+}
