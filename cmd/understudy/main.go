@@ -88,7 +88,7 @@ acknowledged output is lost and TCP connections stay open.`,
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(demoCommand(), bootCommand(), replicaCommand(), lanCommand(), arbiterCommand(), imageCommand(), certCommand(), simCommand(), versionCommand())
+	root.AddCommand(demoCommand(), bootCommand(), replicaCommand(), lanCommand(), arbiterCommand(), hostCommand(), imageCommand(), certCommand(), simCommand(), versionCommand())
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
