@@ -238,21 +238,27 @@ func TestPortConflictsChangeNothing(t *testing.T) {
 	in := taken.Addr().String() + ":80"
 	before := put(t, c, "g", "0:80", "0:81")
 	_, port, _ := net.SplitHostPort(before.Forwards[0].At)
+	open := func() {
+		t.Helper()
+		for _, f := range before.Forwards {
+			conn, err := net.Dial("tcp", f.At)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { conn.Close() })
+		}
+	}
+	open()
+	waitFor(t, "the connections", func() bool { s, _ := c.Get(t.Context(), "g"); return s.Stats.Conns == 2 })
 	// One that works, one that takes over a port, one that cannot be.
 	_, err = c.Put(t.Context(), "g", Spec{Forwards: []string{"0:90", port + ":91", in}})
 	if !errors.Is(err, lan.ErrPortInUse) || !strings.Contains(err.Error(), taken.Addr().String()) {
 		t.Errorf("error %v, want ErrPortInUse with the address", err)
 	}
-	if after, err := c.Get(t.Context(), "g"); err != nil || !slices.Equal(after.Forwards, before.Forwards) {
+	if after, err := c.Get(t.Context(), "g"); err != nil || !slices.Equal(after.Forwards, before.Forwards) || after.Stats.Conns != 2 {
 		t.Errorf("%+v became %+v, %v", before, after, err)
 	}
-	for _, f := range before.Forwards {
-		conn, err := net.Dial("tcp", f.At)
-		if err != nil {
-			t.Fatal(err)
-		}
-		conn.Close()
-	}
+	open()
 	if _, err := c.Put(t.Context(), "new", Spec{Forwards: []string{"0:80", in}}); !errors.Is(err, lan.ErrPortInUse) {
 		t.Errorf("error %v", err)
 	}
@@ -279,6 +285,7 @@ func TestPortConflictsChangeNothing(t *testing.T) {
 	if after, err := c.Get(t.Context(), "g"); err != nil || !slices.Equal(after.Forwards, before.Forwards) {
 		t.Errorf("%+v became %+v, %v", before, after, err)
 	}
+	open() // the port that was given up and taken back, too
 }
 
 func TestDaemonIsStartedAgain(t *testing.T) {
