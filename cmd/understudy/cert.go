@@ -48,7 +48,7 @@ func certCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "cert",
 		Short: "Make the certificates by which hosts know each other",
-		Long: `Makes an authority for a fleet and a certificate for each of its members. The arbiter's is called "arbiter", a replica's
+		Long: `Makes an authority for a fleet and a certificate for each of its members. The arbiter's is called "arbiter", the virtual LAN's "lan", a replica's
 has the replica's name. A host needs ca.pem, NAME.pem and NAME-key.pem; ca-key.pem stays where certificates are made.`,
 	}
 	var dir string

@@ -10,11 +10,15 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"understudy/arbiter"
 	"understudy/internal/lan"
 	"understudy/internal/pki"
 )
+
+// retryPause lies between two attempts to have an address again that another program has.
+const retryPause = time.Second
 
 // Options tune Open. The zero value keeps LANs in memory alone and listens on loopback.
 type Options struct {
@@ -43,12 +47,12 @@ type Daemon struct {
 	closed bool
 	lans   map[string]*network
 
-	spoke chan struct{} // capacity 1: views were announced that are not yet written down
-	saver sync.WaitGroup
+	spoke  chan struct{} // capacity 1: views were announced that are not yet written down
+	keeper sync.WaitGroup
 }
 
 // Open begins a daemon with the LANs that its directory has. A LAN or forward whose address is taken is there
-// too, and its status says so.
+// too; its status says so, and it is tried again until it has the address.
 func Open(o Options) (*Daemon, error) {
 	if o.JoinHost == "" {
 		o.JoinHost = "127.0.0.1"
@@ -73,7 +77,7 @@ func Open(o Options) (*Daemon, error) {
 			return nil, fmt.Errorf("restore LAN %s: %w", l.Name, err)
 		}
 	}
-	d.saver.Go(d.saveViews)
+	d.keeper.Go(d.keep)
 	return d, nil
 }
 
@@ -307,20 +311,51 @@ func (d *Daemon) save() error {
 	return d.store.save(s)
 }
 
-// saveViews writes announced views down until Close.
-func (d *Daemon) saveViews() {
-	for range d.spoke {
+// keep writes announced views down, and tries again what could not be restored, until Close.
+func (d *Daemon) keep() {
+	missing := true
+	for {
+		var again <-chan time.Time
+		if missing {
+			again = time.After(retryPause)
+		}
+		save := false
+		select {
+		case <-d.spoke:
+			save = true
+		case <-again:
+		}
 		d.mu.Lock()
 		closed := d.closed
-		err := d.save()
-		d.mu.Unlock()
-		if err != nil {
-			d.log.Error("announced views are not written down", "err", err)
+		missing = !closed && d.retry()
+		if save {
+			if err := d.save(); err != nil {
+				d.log.Error("announced views are not written down", "err", err)
+			}
 		}
+		d.mu.Unlock()
 		if closed {
 			return
 		}
 	}
+}
+
+// retry opens the listeners and forwards that are missing and reports whether some still are.
+func (d *Daemon) retry() (missing bool) {
+	for _, n := range d.lans {
+		if n.err != nil {
+			if n.err = d.listen(n, n.listen); n.err == nil {
+				d.log.Info("replicas can join again", "lan", n.name, "listen", n.listen)
+			}
+			missing = missing || n.err != nil
+		}
+		for _, f := range n.forwards {
+			if f.live == nil && f.open(n.lan) != nil {
+				missing = true
+			}
+		}
+	}
+	return missing
 }
 
 // Close ends all LANs. The set of them stays on disk.
@@ -332,11 +367,11 @@ func (d *Daemon) Close() error {
 	}
 	d.closed = true
 	d.mu.Unlock()
-	select { // the saver looks once more, and ends
+	select { // the keeper looks once more, and ends
 	case d.spoke <- struct{}{}:
 	default:
 	}
-	d.saver.Wait()
+	d.keeper.Wait()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var all sync.WaitGroup

@@ -80,7 +80,7 @@ type Spec struct {
 type Forward struct {
 	Spec  string `json:"spec"`            // as it was asked for
 	At    string `json:"at"`              // host and port that it is reached at
-	Error string `json:"error,omitempty"` // why it is not open, after a restart; put the spec again to try again
+	Error string `json:"error,omitempty"` // why it is not open, after a restart; it is tried again
 }
 
 // Status is a LAN as it is.
@@ -90,7 +90,7 @@ type Status struct {
 	Forwards []Forward `json:"forwards"`
 	Outbound bool      `json:"outbound"`
 	MAC      string    `json:"mac,omitempty"`
-	Error    string    `json:"error,omitempty"`  // why replicas cannot join, after a restart; put the spec again to try again
+	Error    string    `json:"error,omitempty"`  // why replicas cannot join, after a restart; it is tried again
 	Leases   []Lease   `json:"leases,omitempty"` // in the order of the IP addresses
 	Views    []View    `json:"views,omitempty"`  // in the order of the MAC addresses
 	Stats    lan.Stats `json:"stats"`

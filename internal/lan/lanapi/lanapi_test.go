@@ -361,8 +361,11 @@ func TestDaemonIsStartedAgain(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	taken.Close()
-	if s := put(t, c, "b", "0:80"); s.Error != "" || s.Listen != b.Listen {
-		t.Errorf("%+v", s)
+	waitFor(t, "the address", func() bool { s, _ := c.Get(t.Context(), "b"); return s.Error == "" && s.Listen == b.Listen })
+	if p, err := lan.Dial(t.Context(), "tcp", b.Listen); err != nil {
+		t.Error(err)
+	} else {
+		p.Close()
 	}
 }
 
