@@ -211,7 +211,7 @@ func (c *Control) look(now time.Time) {
 			changed = true
 		}
 	}
-	c.drain(now)
+	c.tellDrains()
 	if changed {
 		c.touch()
 	}

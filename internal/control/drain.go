@@ -8,14 +8,8 @@ import (
 	api "understudy/api/understudy/v1"
 )
 
-const (
-	// handoverLimit bounds one handover.
-	handoverLimit = 15 * time.Second
-	// handoverRetry is the pause before a drain tries one again.
-	handoverRetry = 2 * time.Second
-	// handoverTries is how often a drain tries in one view before it leaves the switch to the view service.
-	handoverTries = 3
-)
+// handoverLimit bounds one handover.
+const handoverLimit = 15 * time.Second
 
 // Drain implements the API.
 func (c *Control) Drain(_ context.Context, req *api.DrainRequest) (*api.DrainResponse, error) {
@@ -49,62 +43,21 @@ func (c *Control) Drain(_ context.Context, req *api.DrainRequest) (*api.DrainRes
 	return r, nil
 }
 
-// drain goes on with relieving hosts. A host first hands over what it is primary of, for that costs a machine the
-// least; then the view service relieves it of what it is backup of, and of a primary's part that can be handed over
-// only later, when a backup has come into sync.
-func (c *Control) drain(now time.Time) {
+// tellDrains passes on to the view service who is to be relieved: it forgets that when control restarts. It replaces such
+// a host where that is backup, and asks it to hand over where it is primary and the backup is in sync.
+func (c *Control) tellDrains() {
 	for _, h := range c.hosts {
-		if !h.draining {
-			if h.told {
-				if _, err := c.views.Drain(c.ctx, h.name, false); err == nil {
-					h.told = false
-				}
-			}
-			continue
-		}
-		waits := false
-		for _, m := range c.sorted() {
-			if !m.live() || m.view.Primary != h.name || !m.inSync || !c.mayLead(m.view.Backup) {
-				continue
-			}
-			if m.tries >= handoverTries && !m.handing {
-				continue // it does not work: the view service's way is left
-			}
-			waits = true
-			if !m.handing && now.Sub(m.handAt) > handoverRetry {
-				m.tries++
-				c.drainOne(m)
-			}
-		}
-		if !waits && !h.told {
-			if _, err := c.views.Drain(c.ctx, h.name, true); err == nil {
-				h.told = true
+		if h.draining != h.told {
+			if _, err := c.views.Drain(c.ctx, h.name, h.draining); err == nil {
+				h.told = h.draining
 			}
 		}
 	}
 }
 
-// mayLead tells whether a host can take a primary's part.
-func (c *Control) mayLead(name string) bool {
-	h := c.hosts[name]
-	return h != nil && h.ready && !h.draining
-}
-
-func (c *Control) drainOne(m *machine) {
-	name, do := m.spec.Name, c.beginHandover(m)
-	c.beside(handoverLimit, func(ctx context.Context) func() {
-		_, err := do(ctx)
-		return func() {
-			if err != nil {
-				c.event("drain.waits", name, "", 0, "cannot hand over yet: %s", plain(err))
-			}
-		}
-	})
-}
-
 // beginHandover prepares to have the primary of a machine hand over. What it returns carries that out, without the lock.
 func (c *Control) beginHandover(m *machine) func(ctx context.Context) (*api.HandOverResponse, error) {
-	m.handing, m.handAt = true, time.Now()
+	m.handing = true
 	group := m.Group
 	client, err := c.replicaClient(m.view.Primary)
 	return func(ctx context.Context) (*api.HandOverResponse, error) {
@@ -116,7 +69,7 @@ func (c *Control) beginHandover(m *machine) func(ctx context.Context) (*api.Hand
 		defer c.mu.Unlock()
 		m.handing = false
 		if err == nil && group == m.Group {
-			m.pauseView, m.pause, m.tries = r.View, r.Pause.AsDuration(), 0
+			m.pauseView, m.pause = r.View, r.Pause.AsDuration()
 		}
 		return r, err
 	}

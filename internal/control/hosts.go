@@ -98,6 +98,11 @@ func (c *Control) join(req *api.WorkRequest) (*host, error) {
 		next.incarnation, next.streams, next.replicas = req.Incarnation, 0, map[string]*api.Replica{}
 		for _, m := range c.machines {
 			delete(m.refused, req.Host) // a new life, a new try
+			if m.live() && !m.Founded && m.Founder == req.Host && h.incarnation != "" {
+				// What it began has died with it, and a host founds a group once.
+				m.Generation++
+				m.Group, m.dirty, m.known, m.progress = groupName(m.spec.Name, m.ID, m.Generation), true, false, nil
+			}
 		}
 	}
 	next.seen = time.Now()

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -88,7 +89,7 @@ func (c *Control) Start(_ context.Context, req *api.StartRequest) (*api.StartRes
 		return nil, unavailable(err)
 	}
 	m.view, m.claimant, m.known, m.acked, m.inSync, m.why, m.safe = view.View{}, "", false, false, false, "", false
-	m.refused, m.whys, m.progress, m.transfer, m.changed, m.tries = map[string]string{}, map[uint64]string{}, nil, 0, time.Time{}, 0
+	m.refused, m.whys, m.progress, m.transfer, m.changed = map[string]string{}, map[uint64]string{}, nil, 0, time.Time{}
 	c.event("machine.started", req.Name, "", 0, "started anew by its user")
 	c.judge(m, time.Now())
 	c.touch()
@@ -124,17 +125,22 @@ func (c *Control) remove(m *machine) error {
 	c.event("machine.removed", name, "", uint64(m.view.Number), "machine %s is removed", name)
 	c.touch()
 	c.kick()
-	if c.cfg.LANs != nil {
-		c.beside(lanLimit, func(ctx context.Context) func() {
-			err := c.cfg.LANs.Remove(ctx, lanName(m))
-			return func() {
-				if err != nil {
-					c.log.Warn("cannot remove a LAN", "machine", name, "err", err)
-				}
-			}
-		})
-	}
+	c.removeLAN(m)
 	return nil
+}
+
+func (c *Control) removeLAN(m *machine) {
+	if c.cfg.LANs == nil {
+		return
+	}
+	c.beside(lanLimit, func(ctx context.Context) func() {
+		err := c.cfg.LANs.Remove(ctx, lanName(m))
+		return func() {
+			if err != nil {
+				c.log.Warn("cannot remove a LAN", "machine", m.spec.Name, "err", err)
+			}
+		}
+	})
 }
 
 const (
@@ -145,21 +151,16 @@ const (
 )
 
 // lanName is a LAN's name: that of the creation, for the next machine of that name is another.
-func lanName(m *machine) string { return groupName(m.spec.Name, m.ID, 0) }
+func lanName(m *machine) string { return strings.TrimSuffix(groupName(m.spec.Name, m.ID, 0), "-0") }
 
-// ensureLAN keeps a machine's LAN there. Ports that were free for the asking stay the same once bound.
+// ensureLAN keeps a machine's LAN there: what is asked for again changes nothing.
 func (c *Control) ensureLAN(m *machine, now time.Time) {
 	if c.cfg.LANs == nil || m.lanBusy || now.Before(m.lanAt) {
 		return
 	}
 	m.lanBusy = true
-	forwards := m.spec.Forwards
-	if len(m.Forwards) == len(forwards) {
-		forwards = m.Forwards
-	}
-	forwards = slices.Clone(forwards)
 	c.beside(lanLimit, func(ctx context.Context) func() {
-		address, bound, err := c.cfg.LANs.Ensure(ctx, lanName(m), forwards, m.spec.Outbound)
+		address, bound, err := c.cfg.LANs.Ensure(ctx, lanName(m), m.spec.Forwards, m.spec.Outbound)
 		return func() {
 			m.lanBusy = false
 			if c.machines[m.spec.Name] != m {

@@ -112,9 +112,6 @@ func (c *Control) progressText(m *machine) string {
 		if m.view.Number == 0 && m.progress != nil && m.progress.Text != "" {
 			return m.progress.Text
 		}
-		if r := c.replica(m, m.Founder); r != nil && r.Error != "" && m.view.Number == 0 {
-			return fmt.Sprintf("host %s tries again: %s", m.Founder, r.Error)
-		}
 		if m.view.Number > 0 {
 			return fmt.Sprintf("host %s boots it", m.view.Primary)
 		}
@@ -133,35 +130,61 @@ func (c *Control) Run(ctx context.Context, req *api.RunRequest, stream *connect.
 	if err != nil {
 		return err
 	}
-	m, err := c.create(spec)
+	m, err := c.create(ctx, spec)
 	if err != nil {
 		return err
 	}
 	return c.follow(ctx, m, req.WaitProtected, stream)
 }
 
-func (c *Control) create(spec *api.MachineSpec) (*machine, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.machines[spec.Name] != nil {
-		return nil, refuse(connect.CodeAlreadyExists, "another --name, or: understudy rm -f "+spec.Name, "there is a machine named %s already", spec.Name)
-	}
-	if len(c.machines) >= maxMachines {
-		return nil, refuse(connect.CodeResourceExhausted, "understudy ps -a", "there are %d machines already", maxMachines)
-	}
+// create makes a machine. Its LAN comes first, so that a port that is taken leaves nothing behind.
+func (c *Control) create(ctx context.Context, spec *api.MachineSpec) (*machine, error) {
 	m := &machine{
 		kept: kept{ID: strings.ToLower(rand.Text()[:12]), Generation: 1, Created: time.Now().UTC()},
 		spec: spec, refused: map[string]string{}, whys: map[uint64]string{}, state: statePlacing,
 	}
 	m.Group = groupName(spec.Name, m.ID, 1)
-	if err := c.write(m); err != nil {
-		return nil, unavailable(err)
+	c.mu.Lock()
+	err := c.roomFor(spec.Name)
+	c.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	if c.cfg.LANs != nil {
+		ctx, cancel := context.WithTimeout(ctx, lanLimit)
+		defer cancel()
+		if m.lan, m.Forwards, err = c.cfg.LANs.Ensure(ctx, lanName(m), spec.Forwards, spec.Outbound); err != nil {
+			return nil, lanError(err)
+		}
+		m.lanAt = time.Now().Add(lanEvery)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err = c.roomFor(spec.Name); err == nil { // the name may have been taken meanwhile
+		if err = c.write(m); err != nil {
+			err = unavailable(err)
+		}
+	}
+	if err != nil {
+		c.removeLAN(m)
+		return nil, err
 	}
 	c.machines[spec.Name] = m
 	c.event("machine.created", spec.Name, "", 0, "machine %s of image %s", spec.Name, spec.Image)
 	c.touch()
 	c.kick()
 	return m, nil
+}
+
+// roomFor refuses a name that is taken, and one machine more than there may be. The caller holds mu.
+func (c *Control) roomFor(name string) error {
+	if c.machines[name] != nil {
+		return refuse(connect.CodeAlreadyExists, "another --name, or: understudy rm -f "+name, "there is a machine named %s already", name)
+	}
+	if len(c.machines) >= maxMachines {
+		return refuse(connect.CodeResourceExhausted, "understudy ps -a", "there are %d machines already", maxMachines)
+	}
+	return nil
 }
 
 // follow tells of a machine's progress until it is up.

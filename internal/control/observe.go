@@ -50,7 +50,7 @@ func (c *Control) sawView(m *machine, v view.View, claimant string, now time.Tim
 		return
 	}
 	old := m.view
-	m.view, m.claimant, m.safe, m.tries = v, claimant, false, 0
+	m.view, m.claimant, m.safe = v, claimant, false
 	if !m.Founded {
 		m.Founded, m.dirty = true, true
 	}
@@ -161,10 +161,8 @@ func endText(code int32) string {
 	return fmt.Sprintf("the guest ended with code %d", code)
 }
 
-// foundTries is how often a founder's replica may end before another host is tried.
-const foundTries = 3
-
-// refusals notices that a founder cannot do it.
+// refusals notices that a founder cannot do it. A host founds a group once: if its replica has ended before view 1,
+// another host is tried.
 func (c *Control) refusals(m *machine) {
 	if m.Founded || m.Founder == "" {
 		return
@@ -173,7 +171,7 @@ func (c *Control) refusals(m *machine) {
 	if m.progress != nil && m.progress.Error != "" {
 		why = m.progress.Error
 	}
-	if r := c.replica(m, m.Founder); r != nil && r.Error != "" && r.Restarts >= foundTries {
+	if r := c.replica(m, m.Founder); r != nil && r.Error != "" && r.Pid == 0 {
 		why = r.Error
 	}
 	if why != "" && m.refused[m.Founder] == "" {

@@ -69,10 +69,8 @@ type machine struct {
 	refused  map[string]string // hosts that could not found it, and why
 	progress *api.HostProgress // newest word of the founder
 
-	handing bool      // a handover is under way
-	handAt  time.Time // when the newest began
+	handing bool // a handover is under way
 	// pause is how long the machine stood still for the handover that made view pauseView.
-	tries     int // of a drain, one after the other
 	pause     time.Duration
 	pauseView uint64
 	safe      bool      // it was protected at the last look
