@@ -254,6 +254,19 @@ func (a *Agent) childOf(group string) (*child, error) {
 	return nil, err
 }
 
+// tailOf gives what is kept of the console of a group that runs nowhere any more: it was stopped, or its guest has ended.
+func (a *Agent) tailOf(group string) (*consoleTail, bool) {
+	for _, k := range a.all() {
+		k.mu.Lock()
+		is := k.cond.group == group && k.ch == nil && (k.cond.ended || k.wish.GetStopped())
+		k.mu.Unlock()
+		if is {
+			return &k.tail, true
+		}
+	}
+	return nil, false
+}
+
 // notRunning reports a replica without a process.
 type notRunning struct{ why string }
 

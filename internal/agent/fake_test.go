@@ -353,6 +353,9 @@ func (b *bench) options() Options {
 
 func (b *bench) begin() {
 	b.Helper()
+	b.control.mu.Lock()
+	b.control.last = nil
+	b.control.mu.Unlock()
 	o := b.options()
 	a, err := New(o)
 	if err != nil {

@@ -16,6 +16,9 @@ type job struct {
 	arbiter string
 }
 
+// GetStopped is also for the job that is not there: one to be removed.
+func (j *job) GetStopped() bool { return j != nil && j.Assignment.GetStopped() }
+
 func (j *job) name() string { return orElse(j.GetSpec().GetName(), j.GetGroup()) }
 
 // check refuses what cannot be run, so that nothing of it reaches a file's name or a command line.

@@ -36,6 +36,7 @@ type keeper struct {
 	wish *job // nil: end it and remove its files
 	cond condition
 	ch   *child // of the life that runs
+	tail consoleTail
 
 	// Of the goroutine alone.
 	store *store
@@ -55,6 +56,9 @@ func (k *keeper) want(j *job) {
 	old := k.wish
 	k.wish = j
 	if j != nil {
+		if k.cond.group != j.GetGroup() {
+			k.tail.reset()
+		}
 		k.cond.group, k.cond.machine = j.GetGroup(), j.name()
 	}
 	k.mu.Unlock()
@@ -152,6 +156,9 @@ func (k *keeper) open() error {
 		return err
 	}
 	k.store = s
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s.loadTail(&k.tail, k.cond.group)
 	return nil
 }
 
@@ -240,8 +247,8 @@ func (k *keeper) watch(ctx context.Context, j *job, p *process, n int) (wished b
 		k.poll(pollCtx, j, p, n)
 	}()
 	defer func() {
+		<-polled // it ends with the process, when it has read what that said last
 		stop()
-		<-polled
 	}()
 	late := time.NewTimer(readyWithin)
 	defer late.Stop()
@@ -281,6 +288,25 @@ func (k *keeper) poll(ctx context.Context, j *job, p *process, n int) {
 	}
 	ch := newChild(k.store.socket())
 	defer ch.close()
+	// Once it holds the machine it has all that the guest ever said at the offsets that hold for all replicas.
+	holds, followed := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(followed)
+		select {
+		case <-holds:
+			k.tail.follow(ctx, ch, p.done)
+		case <-p.done:
+		case <-ctx.Done():
+		}
+	}()
+	var once sync.Once
+	defer func() {
+		// A process that has ended closes its end of the socket: what it said last is read to the end.
+		select {
+		case <-followed:
+		case <-time.After(time.Second):
+		}
+	}()
 	k.mu.Lock()
 	k.ch = ch
 	k.cond.progress = nil
@@ -302,6 +328,9 @@ func (k *keeper) poll(ctx context.Context, j *job, p *process, n int) {
 		case err == nil:
 			heard = now
 			k.observe(j, s, raw, n)
+			if holdsState(s.Role) {
+				once.Do(func() { close(holds) })
+			}
 		case now.Sub(heard) > silentAfter:
 			k.update(func(c *condition) { c.err = "the replica's process does not answer" })
 		}
@@ -341,12 +370,14 @@ func (k *keeper) after(j *job, p *process, wished bool) time.Duration {
 	code := p.exitCode()
 	if wished {
 		k.log.Info("replica ended", "machine", j.name())
+		k.saveTail(j)
 		k.update(func(c *condition) { c.finish("") })
 		return 0
 	}
 	k.log.Warn("replica ended", "machine", j.name(), "code", code, "why", why)
 	k.a.event("replica.ended", j.name(), 0, why)
 	if code == exitDown || code == exitFailed || code == exitReboot {
+		k.saveTail(j)
 		r := k.store.rec
 		r.Ended, r.Code, r.Reason = j.GetGroup(), code, why
 		if err := k.store.save(r); err != nil {
@@ -362,4 +393,11 @@ func (k *keeper) after(j *job, p *process, wished bool) time.Duration {
 	}
 	k.update(func(c *condition) { c.finish(why) })
 	return k.back.after(code, lived)
+}
+
+// saveTail keeps the end of the console for when nobody runs the machine any more.
+func (k *keeper) saveTail(j *job) {
+	if err := k.store.saveTail(&k.tail, j.GetGroup()); err != nil {
+		k.log.Warn("console", "err", err)
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -126,9 +125,7 @@ func (p *process) stop(patience time.Duration) {
 		return
 	case <-t.C:
 	}
-	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return
-	}
+	_ = p.cmd.Process.Kill() // the only error is that it has ended already
 	<-p.done
 }
 

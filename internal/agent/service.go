@@ -63,6 +63,17 @@ type replicaService struct{ a *Agent }
 
 // ReplicaConsole streams what the guest has said.
 func (s replicaService) ReplicaConsole(ctx context.Context, r *pb.ReplicaConsoleRequest, out *connect.ServerStream[pb.ConsoleChunk]) error {
+	if tail, over := s.a.tailOf(r.GetGroup()); over {
+		data, at := tail.read(r.GetFrom())
+		for len(data) > 0 {
+			n := min(len(data), consoleChunk)
+			if err := out.Send(&pb.ConsoleChunk{Data: data[:n], Offset: at}); err != nil {
+				return err
+			}
+			data, at = data[n:], at+int64(n)
+		}
+		return nil
+	}
 	ch, err := s.a.childOf(r.GetGroup())
 	if err != nil {
 		return connectError(err)

@@ -91,6 +91,38 @@ func TestConsole(t *testing.T) {
 	if _, err := s.HandOver(t.Context(), &pb.HandOverRequest{Group: "g-m1"}); connect.CodeOf(err) != connect.CodeUnavailable {
 		t.Errorf("hand over of a machine that has ended: %v", err)
 	}
+	// What the guest said last is kept, also for the next agent.
+	for range 2 {
+		if text, at, err := read(&pb.ReplicaConsoleRequest{Group: "g-m1", From: 5}); text != "56789" || at != 5 || err != nil {
+			t.Errorf("the console of a machine that has ended: %q at %d, %v", text, at, err)
+		}
+		b.finish()
+		b.begin()
+		s = understudyv1connect.NewReplicaServiceClient(http.DefaultClient, b.url)
+		b.control.wantReport("ended", "g-m1", func(r *pb.Replica) bool { return r.Ended && b.agent.all()[0].tail.at() > 0 })
+	}
+}
+
+func TestConsoleTail(t *testing.T) {
+	var c consoleTail
+	c.add([]byte("hello "), 0)
+	c.add([]byte("world"), 6)
+	for from, want := range map[int64]string{0: "hello world", 6: "world", -2: "ld", -99: "hello world", 11: "", 99: ""} {
+		if got, at := c.read(from); string(got) != want || at != 11-int64(len(want)) {
+			t.Errorf("from %d: %q at %d", from, got, at)
+		}
+	}
+	c.add([]byte("later"), 100)
+	if got, at := c.read(0); string(got) != "later" || at != 100 {
+		t.Errorf("behind a gap: %q at %d", got, at)
+	}
+	big := make([]byte, 100_000)
+	for i := range int64(20) {
+		c.add(big, 105+i*100_000)
+	}
+	if got, at := c.read(0); len(got) > 2*tailMaxBytes || len(got) < tailMaxBytes || at+int64(len(got)) != 2_000_105 {
+		t.Errorf("%d bytes are kept, from %d on", len(got), at)
+	}
 }
 
 func (b *bench) scrape() string {

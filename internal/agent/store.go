@@ -90,6 +90,7 @@ const recordFormat = 1
 //	machine.json   the record
 //	replica.log    what its lives narrated
 //	status         the unix socket of the life that runs
+//	console.json   the end of the console, for when nothing runs
 //	life-N/        disks of life N
 //
 // A new life gets a directory of its own, and the disks of an earlier one are removed only when the new one holds the
