@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -59,6 +60,11 @@ func (g *guest) request() event.DiskRequest {
 		g.want[r.ID] = bytes.Clone(g.model[off : off+n])
 	case k < 9:
 		r.Op = event.DiskDiscard
+		if g.rng.IntN(2) == 0 { // whole blocks
+			r.Sector = off / BlockBytes * BlockBytes / SectorBytes
+			r.Count = uint32(min(BlockBytes/SectorBytes, sectors-r.Sector))
+			off, n = r.Sector*SectorBytes, uint64(r.Count)*SectorBytes
+		}
 		clear(g.model[off : off+n])
 	default:
 		r.Op, r.Sector, r.Count = event.DiskFlush, 0, 0
@@ -178,13 +184,17 @@ func TestCopyOfARunningDisk(t *testing.T) {
 			g.step(t)
 		}
 		path := filepath.Join(t.TempDir(), "backup.raw")
-		if seed%3 > 0 { // what was there before: an old state with something else in it, or another size
+		if seed%4 > 0 { // what was there before: an old state with something else in it, another size, half a copy
 			old := bytes.Clone(g.model)
 			fill(old[300000:400000], seed)
-			if seed%3 == 2 {
+			name := path
+			switch seed % 4 {
+			case 2:
 				old = old[:len(old)-7*BlockBytes]
+			case 3:
+				name += incomingSuffix
 			}
-			if err := os.WriteFile(path, old, 0o640); err != nil {
+			if err := os.WriteFile(name, old, 0o640); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -440,6 +450,8 @@ func TestWrongStreamsAreRefused(t *testing.T) {
 	try("same without an offer", [][]byte{appendRun(nil, recSame, 0, 1)}, false)
 	try("hashes", [][]byte{append(appendRun(nil, recHashes, 0, 1), make([]byte, hashBytes)...)}, false)
 	try("too many results", [][]byte{bytes.Repeat(appendResult(nil, event.DiskDone{ID: 1}), 1<<18), bytes.Repeat(appendResult(nil, event.DiskDone{ID: 1}), 1<<18)}, false)
+	all := appendRun(nil, recSame, 0, d.size.blocks())
+	try("all the same", [][]byte{appendEnd(all, crc32.Checksum(all, castagnoli))}, false)
 	rng := rand.New(rand.NewPCG(5, 5))
 	for i := range stream {
 		without := append(append([][]byte{}, stream[:i]...), stream[i+1:]...)
@@ -457,6 +469,44 @@ func TestWrongStreamsAreRefused(t *testing.T) {
 			flipped[i][rng.IntN(len(stream[i]))] ^= 1 << rng.IntN(8)
 			try(fmt.Sprintf("a bit of message %d", i), flipped, false)
 		}
+	}
+}
+
+// TestHugeSparseDisk: what is not there costs nothing, neither the first time nor with an old copy.
+func TestHugeSparseDisk(t *testing.T) {
+	const sectors = 1<<40/SectorBytes + 1
+	d := newSource(t, sectors)
+	for i, at := range []uint64{0, 1 << 30, sectors - 1} {
+		d.Submit(event.DiskRequest{ID: uint64(i), Op: event.DiskWrite, Sector: at, Count: 1, Data: sector(byte(i + 1))})
+	}
+	d.Quiesce()
+	d.Finished()
+	path := filepath.Join(t.TempDir(), "backup.raw")
+	for range 2 {
+		tg, err := NewTarget(path, sectors, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if msg, err := tg.Apply(appendRun(nil, recZeros, 0, 1)); err == nil {
+			t.Fatal("applied before the source was told what is here", msg)
+		}
+		tg.Close()
+		if tg, err = NewTarget(path, sectors, true); err != nil {
+			t.Fatal(err)
+		}
+		messages := 0
+		p := copyWhole(t, d, tg, func([]byte) bool { messages++; return messages < 10 })
+		c, err := tg.Finish()
+		if err != nil || messages > 1 || p.SentBytes > 20000 {
+			t.Fatalf("%d messages, %+v: %v", messages, p, err)
+		}
+		for i, at := range []int64{0, 1 << 30, sectors - 1} {
+			got := make([]byte, SectorBytes)
+			if _, err := c.file.ReadAt(got, at*SectorBytes); err != nil || !bytes.Equal(got, sector(byte(i+1))) {
+				t.Fatalf("sector %d differs: %v", at, err)
+			}
+		}
+		c.Close()
 	}
 }
 
@@ -528,7 +578,7 @@ func TestSourceHoldsTheContract(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(s.results) != 2 || s.results[1].ID != 8 || s.results[1].Data != nil {
-		t.Errorf("results in the cut: %v", s.results)
+		t.Errorf("%d results in the cut", len(s.results))
 	}
 	if got, _ := d.Await(8); len(got.Data) != 1000*SectorBytes {
 		t.Error("the disk's own result lost its bytes")

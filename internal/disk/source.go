@@ -32,7 +32,6 @@ type Source struct {
 	checked  uint64   // Compare is so far
 	same     []extent // what the target has, not said to it yet
 	cursor   uint64
-	first    bool // the cursor's first way over the disk: holes are looked up
 
 	cut       bool
 	submitted uint64 // at the cut
@@ -58,7 +57,7 @@ func NewSource(d *Disk) (*Source, error) {
 	if d.unsent != nil {
 		return nil, fmt.Errorf("copy disk %s: it is being copied already", d.path)
 	}
-	s := &Source{d: d, blocks: d.size.blocks(), first: true, buf: make([]byte, BlockBytes)}
+	s := &Source{d: d, blocks: d.size.blocks(), buf: make([]byte, BlockBytes)}
 	d.unsent = newBitmap(s.blocks)
 	d.unsent.set(0, s.blocks)
 	return s, nil
@@ -258,25 +257,19 @@ func (s *Source) pick() (first, hole uint64, ok bool) {
 	u := s.d.unsent
 	i, ok := u.next(s.cursor)
 	if !ok {
-		if s.cursor > 0 {
-			s.first = false
-		}
 		if i, ok = u.next(0); !ok {
-			s.cursor = 0
 			return 0, 0, false
 		}
 	}
-	if s.first {
-		// What is written into the hole after this look is noted, and sent later: the lock makes sure that it
-		// is noted after the hole's blocks were taken.
-		off := int64(i) * BlockBytes
-		if at := nextData(s.d.file, off, s.d.size.bytes()); at == s.d.size.bytes() {
-			hole = s.blocks - i
-		} else {
-			hole = uint64(at-off) / BlockBytes
-		}
-		hole = u.run(i, hole, true)
+	// What is written into the hole after this look is noted, and sent later: the lock makes sure that it is
+	// noted after the hole's blocks were taken.
+	off := int64(i) * BlockBytes
+	if at := nextData(s.d.file, off, s.d.size.bytes()); at == s.d.size.bytes() {
+		hole = s.blocks - i
+	} else {
+		hole = uint64(at-off) / BlockBytes
 	}
+	hole = u.run(i, hole, true)
 	u.clear(i, max(hole, 1))
 	s.cursor = i + max(hole, 1)
 	return i, hole, true
