@@ -133,7 +133,8 @@ const strideFlags = 32
 const eachByte = 0x0101_0101_0101_0101
 
 // ClearDirty calls visit for every page that has one of the flags in set, in rising order, and clears
-// those flags. Write tags are dropped once, so that the next store to each page is seen again.
+// those flags, which are dirty flags but not Written. Write tags are dropped once, so that the next store to
+// each page is seen again.
 func (r *RAM) ClearDirty(set Flags, visit func(page int)) {
 	any := false
 	words, mask := r.flags[:cap(r.flags)], uint64(set)*eachByte

@@ -17,7 +17,8 @@
 // a uvarint of bytes to leave, a uvarint of bytes to put, at least 1, and those bytes; that of DeltaS2 is an
 // S2 block of such a list. A page that did not change has no entry.
 //
-// The package is pure: it holds no goroutine, clock or file.
+// The package is pure: it holds no goroutine, clock or file. Each of its values is used by one goroutine at a
+// time.
 package pages
 
 import (
