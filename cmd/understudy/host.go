@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
@@ -36,10 +37,7 @@ Prints one JSON line {"listen": ADDRESS} when it is ready; GET /metrics there se
 				return err
 			}
 			if o.Identity == nil && !insecure {
-				return withHint(fmt.Errorf("a host needs certificates"), "--tls-dir DIR (see understudy cert), or --insecure for a trial on loopback")
-			}
-			if o.Identity != nil && insecure {
-				return fmt.Errorf("either --tls-dir or --insecure, not both")
+				return errCertificates("a host")
 			}
 			for a := range strings.SplitSeq(controlIs, ",") {
 				if a = strings.TrimSpace(a); a == "" {
@@ -87,14 +85,14 @@ Prints one JSON line {"listen": ADDRESS} when it is ready; GET /metrics there se
 	}
 	f := c.Flags()
 	f.StringVar(&o.Name, "name", "", "this host's name: 1 to 63 of a-z, 0-9 and hyphen")
-	f.StringVar(&controlIs, "control", "127.0.0.1:7100", "where control is reached: host:port, several with commas")
+	f.StringVar(&controlIs, "control", controlDefault(), "where control is: host:port, several with commas (environment: "+envControl+")")
 	f.StringVar(&o.Dir, "dir", "", "where the replicas' files are (default: hosts/NAME in the state directory)")
 	f.StringVar(&listenAddr, "listen", "127.0.0.1:0", "where control reaches this host, and metrics are served")
 	f.StringVar(&o.Advertise, "advertise", "", "the address under which others reach this machine; replicas listen there (default: that of --listen)")
 	f.StringVar(&memory, "mem", "", "memory for guests, as 8G (default: three quarters of this machine's)")
-	f.BoolVar(&insecure, "insecure", false, "no certificates; only on loopback")
+	f.BoolVar(&insecure, "insecure", insecureDefault(), "without certificates; only on loopback (environment: "+envInsecure+"=1)")
 	f.DurationVar(&o.SuspectAfter, "suspect-after", 0, "silence after which a replica suspects the other side to be dead, for machines that name none")
-	tlsFlag(f, &o.TLSDir)
+	f.StringVar(&o.TLSDir, "tls-dir", os.Getenv(envTLSDir), "directory with ca.pem and this host's certificate and key, see understudy cert (environment: "+envTLSDir+")")
 	_ = c.MarkFlagRequired("name")
 	return c
 }

@@ -15,6 +15,7 @@ import (
 
 	pb "understudy/api/understudy/v1"
 	"understudy/api/understudy/v1/understudyv1connect"
+	"understudy/internal/control"
 	"understudy/internal/pki"
 )
 
@@ -195,6 +196,9 @@ func TestMetrics(t *testing.T) {
 }
 
 func TestOnlyControlCommands(t *testing.T) {
+	if ControlName != control.Name {
+		t.Fatal("control's name is", control.Name)
+	}
 	certs := t.TempDir()
 	now := time.Now()
 	if err := pki.NewCA(certs, now); err != nil {
