@@ -26,10 +26,11 @@ var rules = []struct {
 	{"replica", "", []string{"understudy/machine", "understudy/internal", "understudy/cmd"}, "the replication core does not know what it replicates"},
 	{"arbiter", "", []string{"understudy/machine", "understudy/replica", "understudy/internal", "understudy/cmd"}, "the arbiter only compares and sets"},
 	{"view", "", []string{"understudy/machine", "understudy/replica", "understudy/internal", "understudy/cmd", "understudy/kv"}, "the view service knows names and numbers, not what is protected"},
+	{"kv", "", []string{"understudy/machine", "understudy/replica", "understudy/internal", "understudy/cmd", "understudy/view", "understudy/arbiter"}, "the key-value state does not know that it is replicated"},
 	{"internal", "", []string{"understudy/cmd"}, "commands are thin, nothing depends on them"},
 }
 
-var pure = []string{"event", "machine", "replica", "view"}
+var pure = []string{"event", "kv", "machine", "replica", "view"}
 
 // shells are folders below pure ones that give the core its clock and its sockets.
 var shells = []string{"view/httpview"}
