@@ -150,6 +150,8 @@ type Core struct {
 	handing   handState
 	handUntil time.Duration // handAsked, handStopped: given up then
 
+	handedOver bool // backup: was the primary of the view before, and has not heard its successor yet
+
 	ready Ready
 }
 

@@ -35,6 +35,9 @@ func (c *Core) HandOver(now time.Duration) error {
 	return nil
 }
 
+// HandingOver tells whether a change of roles that HandOver began is under way.
+func (c *Core) HandingOver() bool { return c.handing != handNone }
+
 // Stopping tells that the machine is to stop for HandOver: the caller appends a last entry at the position where
 // it stands, so that every output is followed by one, and then calls Stopped.
 func (c *Core) Stopping() bool { return c.handing == handAsked }
@@ -70,19 +73,25 @@ func (c *Core) stepDown(now time.Duration, n ViewNumber) {
 	c.clearWindow()
 	c.released, c.gone = c.last, c.last
 	c.newestSent, c.lastHeard, c.excused = 0, now, 0
-	c.lastSent = now
+	c.handedOver = true
 	c.notice(now, "backup of view %d, handed over after entry %d", n, c.last)
 	if c.peerUp {
-		c.ready.Messages = append(c.ready.Messages, Message{Type: MsgHandOver, View: n, Held: c.last})
+		c.sendAck(now)
 	} else {
 		c.suspect(now, "log channel closed")
 	}
 }
 
-// protect makes a backup that was handed the machine its primary, with the former primary as its backup.
+// protect makes a backup that was handed the machine its primary, with the former primary as its backup. All that the
+// machine has said left that one before it claimed the view. To say it again would be idle, and if we hear of the
+// view late, others may have spoken in a later one.
 func (c *Core) protect(now time.Duration) {
 	c.clearWindow()
-	c.releaseTo(now, c.last)
+	for i := range c.held {
+		c.ready.Left = append(c.ready.Left, c.held[i].out)
+	}
+	c.drop(len(c.held))
+	c.released = c.last
 	c.ships, c.gated, c.syncAt = true, true, c.last
 	c.progress = c.myProgress
 	c.lastHeard, c.lastEcho, c.excused = now, 0, 0

@@ -67,7 +67,8 @@ func (c *Core) Hold(now time.Duration, outs []any) {
 	}
 }
 
-// releaseTo lets out everything that needs at most entry s.
+// releaseTo lets out everything that needs at most entry s. The machine may yet say more that needs the entry after
+// the newest: of these nobody may be told that they have left, for when they come the gate may be closed.
 func (c *Core) releaseTo(now time.Duration, s event.Seq) {
 	i := 0
 	for i < len(c.held) && c.held[i].need <= s {
@@ -79,9 +80,7 @@ func (c *Core) releaseTo(now time.Duration, s event.Seq) {
 		i++
 	}
 	c.drop(i)
-	if s > c.released {
-		c.released = s
-	}
+	c.released = max(c.released, min(s, c.last))
 }
 
 func (c *Core) drop(n int) {

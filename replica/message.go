@@ -17,7 +17,8 @@ const (
 	// MsgAck goes from the backup to the primary: what it holds and what it has executed. To whom it brings a
 	// view that he does not know, it says that he was deposed.
 	MsgAck
-	// MsgHandOver goes from a primary that has handed over to the new one: the view was granted.
+	// MsgHandOver goes from a primary that has handed over to the new one, instead of acknowledgements until the new
+	// one is heard: the view was granted.
 	MsgHandOver
 )
 
@@ -78,6 +79,10 @@ func (c *Core) sendAppend(now time.Duration, batch []event.Entry) {
 func (c *Core) sendAck(now time.Duration) {
 	c.lastSent = now
 	c.ackDue = false
+	if c.handedOver {
+		c.ready.Messages = append(c.ready.Messages, Message{Type: MsgHandOver, View: c.view, Held: c.last})
+		return
+	}
 	c.ready.Messages = append(c.ready.Messages, Message{
 		Type: MsgAck, View: c.view, Echo: c.newestSent, Held: c.last, Executed: c.applied, Progress: c.myProgress,
 		Gap: c.gap,
@@ -127,6 +132,7 @@ func (c *Core) stepAppend(now time.Duration, m Message) {
 		}
 		return
 	}
+	c.handedOver = false // the new primary knows
 	c.heard(now, now)
 	if m.Sent > c.newestSent {
 		c.newestSent = m.Sent

@@ -155,6 +155,7 @@ func (c *Core) goLiveWhenDrained(now time.Duration) {
 // goAlone makes a primary act without anybody's acknowledgement in a view that allows it: with no backup, or with
 // one that nobody was told is in sync. The channel, if there is one, is of a former view.
 func (c *Core) goAlone(now time.Duration, backup string) {
+	c.handedOver = false
 	if c.peerUp {
 		c.sendAck(now) // should the other be stopped and resumed, it learns from this that it was deposed
 		c.ready.HangUp = true
