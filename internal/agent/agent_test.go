@@ -33,11 +33,19 @@ func TestAssignmentRuns(t *testing.T) {
 	if int(r.Pid) != l.Pid || r.Incarnation == "" || r.Host != "a" || r.Restarts != 0 || r.Error != "" {
 		t.Errorf("report: %v", r)
 	}
-	b.ask("m1", "POST", "/test/status", `{"role":"primary","view":3,"guest_up":true,"unknown":[1],"lag_ns":"a wrong kind","transfer":{"to":"b","total_bytes":10,"done_bytes":4}}`)
+	b.ask("m1", "POST", "/test/status", `{"role":"primary","view":3,"unknown":[1],"lag_ns":"a wrong kind","transfer":{"to":"b","total_bytes":10,"done_bytes":4}}`)
 	r = b.control.wantReport("is primary", "g-m1", func(r *pb.Replica) bool { return r.Role == "primary" })
-	if r.View != 3 || !r.GuestUp || r.Transfer.GetTo() != "b" || r.Transfer.GetDoneBytes() != 4 || !strings.Contains(r.StatusJson, "unknown") {
+	if r.View != 3 || r.GuestUp || r.Transfer.GetTo() != "b" || r.Transfer.GetDoneBytes() != 4 || !strings.Contains(r.StatusJson, "unknown") {
 		t.Errorf("report: %v", r)
 	}
+
+	// The guest is up when it says so.
+	ready := machine("m0", found)
+	ready.Group = "g-ready"
+	b.control.assign(machine("m1", found), ready)
+	b.control.wantReport("runs", "g-ready", func(r *pb.Replica) bool { return r.StatusJson != "" })
+	b.ask("m0", "POST", "/test/status", `{"role":"primary","view":1}`)
+	b.control.wantReport("is up", "g-ready", func(r *pb.Replica) bool { return r.GuestUp })
 
 	// A spare gets no image and no disks; the first machine is left alone.
 	b.control.assign(machine("m1", found), machine("m2"))

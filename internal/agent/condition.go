@@ -28,6 +28,7 @@ type condition struct {
 	raw            string
 	at             time.Time
 	err            string // why the newest process ended or none could be started
+	up             bool   // the guest has said that it is ready
 	ended          bool
 	code           int
 	progress       *progressLine
@@ -37,13 +38,14 @@ type condition struct {
 
 // sums are a replica's counters over all lives that this agent has begun: those of a process begin at zero.
 type sums struct {
-	logBytes, heldSumNs, heldCount, failovers, grantsWon, grantsLost, runNs, idleNs, slowedNs, sentBytes uint64
+	logBytes, entries, gateNs, gateOutputs, failovers, grantsWon, grantsLost, runNs, idleNs, slowedNs, sentBytes uint64
 }
 
 func (s sums) plus(t status) sums {
 	s.logBytes += t.LogBytes
-	s.heldSumNs += t.HeldSumNs
-	s.heldCount += t.HeldCount
+	s.entries += t.Entries
+	s.gateNs += t.GateNs
+	s.gateOutputs += t.GateOutputs
 	s.failovers += t.Failovers
 	s.grantsWon += t.GrantsWon
 	s.grantsLost += t.GrantsLost
@@ -59,13 +61,13 @@ type conditionKey struct {
 	group, incarnation, role, err, step, stepErr, to string
 	view                                             uint64
 	pid                                              int
-	answers, guestUp, ended, solo                    bool
+	answers, guestUp, inSync, ended, solo            bool
 }
 
 func (c *condition) key() conditionKey {
 	k := conditionKey{
 		group: c.group, incarnation: c.incarnation, role: c.role, err: c.err, view: c.status.View, pid: c.pid,
-		answers: c.raw != "", guestUp: c.status.GuestUp, ended: c.ended, solo: c.status.Solo,
+		answers: c.raw != "", guestUp: c.guestUp(), inSync: c.status.InSync, ended: c.ended, solo: c.status.Solo,
 	}
 	if c.progress != nil {
 		k.step, k.stepErr = c.progress.step, c.progress.err
@@ -75,6 +77,9 @@ func (c *condition) key() conditionKey {
 	}
 	return k
 }
+
+// guestUp tells whether the machine that the replica holds has come up.
+func (c *condition) guestUp() bool { return c.up && holdsState(c.role) }
 
 // begin notes a new life.
 func (c *condition) begin(pid, n int, incarnation string) {
@@ -122,7 +127,7 @@ func (c *condition) proto(host string) *pb.Replica {
 	return &pb.Replica{
 		Group: c.group, Host: host, Incarnation: c.incarnation, Pid: int32(c.pid), Role: c.role, View: c.status.View,
 		StatusJson: c.raw, At: at, Transfer: c.status.Transfer.proto(),
-		Restarts: int32(max(0, c.begun-1)), Error: c.err, GuestUp: c.status.GuestUp, Ended: c.ended, ExitCode: int32(c.code),
+		Restarts: int32(max(0, c.begun-1)), Error: c.err, GuestUp: c.guestUp(), Ended: c.ended, ExitCode: int32(c.code),
 	}
 }
 

@@ -98,9 +98,18 @@ func fakeReplica(args []string) {
 		from, _ := strconv.Atoi(r.FormValue("from"))
 		from = max(from, 2) // what is older is gone
 		w.Header().Set("X-Offset", strconv.Itoa(from))
-		io.WriteString(w, "0123456789"[from:])
+		text := "0123456789"
+		if strings.Contains(*group, "ready") {
+			text += "\r\nunderstudy: guest "
+		}
+		io.WriteString(w, text[min(from, len(text)):])
 		if r.FormValue("follow") != "" {
 			w.(http.Flusher).Flush()
+			if strings.Contains(*group, "ready") {
+				time.Sleep(10 * time.Millisecond) // in two pieces, most likely
+				io.WriteString(w, "ready\r\n")
+				w.(http.Flusher).Flush()
+			}
 			<-r.Context().Done()
 		}
 	})

@@ -58,6 +58,7 @@ func (k *keeper) want(j *job) {
 	if j != nil {
 		if k.cond.group != j.GetGroup() {
 			k.tail.reset()
+			k.cond.up = false
 		}
 		k.cond.group, k.cond.machine = j.GetGroup(), j.name()
 	}
@@ -294,7 +295,7 @@ func (k *keeper) poll(ctx context.Context, j *job, p *process, n int) {
 		defer close(followed)
 		select {
 		case <-holds:
-			k.tail.follow(ctx, ch, p.done)
+			k.tail.follow(ctx, ch, p.done, func() { k.update(func(c *condition) { c.up = true }) })
 		case <-p.done:
 		case <-ctx.Done():
 		}

@@ -19,7 +19,6 @@ type status struct {
 	Solo        bool      `json:"solo"`
 	Frozen      string    `json:"frozen"`
 	HaltReason  string    `json:"halt_reason"`
-	GuestUp     bool      `json:"guest_up"`
 	Position    uint64    `json:"position"`
 	GuestNs     uint64    `json:"guest_ns"`
 	RunNs       uint64    `json:"run_ns"`
@@ -28,8 +27,12 @@ type status struct {
 	LagNs       int64     `json:"lag_ns"`
 	Held        int64     `json:"held"`
 	HeldNs      int64     `json:"held_ns"`
-	HeldSumNs   uint64    `json:"held_sum_ns"`
-	HeldCount   uint64    `json:"held_count"`
+	GateOutputs uint64    `json:"gate_outputs"`
+	GateNs      uint64    `json:"gate_ns"`
+	GateMaxNs   int64     `json:"gate_max_ns"`
+	StopMaxNs   int64     `json:"stop_max_ns"`
+	Entries     uint64    `json:"entries"`
+	InSync      bool      `json:"in_sync"`
 	LogBytes    uint64    `json:"log_bytes"`
 	Failovers   uint64    `json:"failovers"`
 	BlackoutNs  int64     `json:"blackout_ns"`

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,11 +15,15 @@ import (
 // tailMaxBytes bounds what is kept of a guest's console for those who ask when its process is over.
 const tailMaxBytes = 256 << 10
 
+// guestReady is what the init of our images says when its service answers.
+var guestReady = []byte("understudy: guest ready")
+
 // consoleTail keeps the newest of what a guest said. A running replica knows more; this is for when none runs.
 type consoleTail struct {
 	mu   sync.Mutex
 	end  int64 // offset behind the newest byte
 	kept []byte
+	up   bool // guestReady was said
 }
 
 // at gives the offset from which more is wanted.
@@ -28,18 +33,21 @@ func (t *consoleTail) at() int64 {
 	return t.end
 }
 
-// add takes bytes that begin at an offset.
-func (t *consoleTail) add(p []byte, at int64) {
+// add takes bytes that begin at an offset, and tells whether the guest has said that it is ready.
+func (t *consoleTail) add(p []byte, at int64) (up bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if at != t.end {
 		t.kept = nil // a gap: what was before it would be told at wrong offsets
 	}
+	before := max(0, len(t.kept)-len(guestReady))
 	t.kept = append(t.kept, p...)
+	t.up = t.up || bytes.Contains(t.kept[before:], guestReady)
 	t.end = at + int64(len(p))
 	if over := len(t.kept) - tailMaxBytes; over > tailMaxBytes {
 		t.kept = append([]byte(nil), t.kept[over:]...)
 	}
+	return t.up
 }
 
 // read gives what is kept from an offset on, and the offset where that begins. A negative offset counts from the end.
@@ -57,11 +65,12 @@ func (t *consoleTail) read(from int64) ([]byte, int64) {
 func (t *consoleTail) reset() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.end, t.kept = 0, nil
+	t.end, t.kept, t.up = 0, nil, false
 }
 
-// follow takes what a replica's guest says, until the context ends or the process does.
-func (t *consoleTail) follow(ctx context.Context, ch *child, over <-chan struct{}) {
+// follow takes what a replica's guest says, until the context ends or the process does. It calls up once it has said that
+// it is ready, perhaps again and again.
+func (t *consoleTail) follow(ctx context.Context, ch *child, over <-chan struct{}, up func()) {
 	buf := make([]byte, consoleChunk)
 	for {
 		body, at, err := ch.console(ctx, 0, t.at(), true)
@@ -70,7 +79,9 @@ func (t *consoleTail) follow(ctx context.Context, ch *child, over <-chan struct{
 				var n int
 				n, err = body.Read(buf)
 				if n > 0 {
-					t.add(buf[:n], at)
+					if t.add(buf[:n], at) {
+						up()
+					}
 					at += int64(n)
 				}
 			}
