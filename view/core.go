@@ -15,6 +15,10 @@ const (
 	// forgetDeads is how many dead intervals a group stays in memory that nobody pings or asks for. To forget
 	// it is as safe as to restart the service.
 	forgetDeads = 20
+	// rereadDeads is after how many dead intervals the register of a group is read again though nothing says that it
+	// has changed: a claim of ours, or of a former life of the service, that was long under way may have won after
+	// all, and no server would learn of that view before it claims the next one itself, in vain.
+	rereadDeads = 10
 	// maxDrained bounds the servers that are being drained.
 	maxDrained = 4096
 )

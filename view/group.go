@@ -19,6 +19,7 @@ type server struct {
 	tracked bool          // pings were heard all along since a view named it. Else the next counts as the first.
 	crashed bool          // has lost its state. Invariant: only while the view names it
 	leaving bool
+	doubted bool // a view made by others left it out, and it was not heard since
 
 	cannotFound bool
 	addr        string
@@ -46,6 +47,7 @@ type group struct {
 	claim     arbiter.Record // what it claims; zero: it reads
 	refresh   bool           // the register is to be read again
 	refreshAt time.Duration  // and no earlier than this
+	heldAt    time.Duration  // when the register last answered
 	retryAt   time.Duration  // after an error no call is made before
 	err       error          // of the newest call
 	doubted   Number         // highest number pinged that the register did not bear out
@@ -118,7 +120,7 @@ func (g *group) take(s *server, p Ping) bool {
 		s.former[0] = s.life
 	}
 	s.life, s.seq, s.view, s.leaving = p.Incarnation, p.Seq, p.View, p.Leaving
-	s.cannotFound, s.addr = p.CannotFound, p.Addr
+	s.cannotFound, s.addr, s.doubted = p.CannotFound, p.Addr, false
 	g.listened, g.pinged = g.time(), g.core.clock
 	s.heard, s.tracked = g.listened, true
 
@@ -189,7 +191,7 @@ func (g *group) result(r Result) {
 		g.retryAt = c.clock + c.cfg.RetryEvery
 		return
 	}
-	g.err = nil
+	g.err, g.heldAt = nil, c.clock
 	if read {
 		g.refresh, g.refreshAt = false, c.clock+c.cfg.PingInterval
 	} else if r.Current != claim {
@@ -231,6 +233,7 @@ func (g *group) adopt(rec arbiter.Record) {
 		switch {
 		case !viewOf(rec).Names(s.name):
 			s.crashed = false
+			s.doubted = rec.Claimant != g.core.cfg.ID && viewOf(old).Names(s.name)
 		case follows && (rec.Claimant == g.core.cfg.ID || viewOf(old).Names(s.name)):
 			// We saw it all along.
 		default:

@@ -222,7 +222,7 @@ func TestReplicaClaims(t *testing.T) {
 	// Told by a ping with a number that the service does not know.
 	b.table.CompareAndSet("g", arbiter.Record{Number: 5, Primary: "b", Claimant: "b/0"})
 	b.pass(200*ms, "b:5", "d:4")
-	b.want(6, "b", "c") // c may have lost its place only because its link was slow
+	b.want(6, "b", "d") // c was claimed away and not heard since: it is probably dead
 	b.sync("b", 6)
 
 	// Several views at once, the last by a server that was not in the one that we know.

@@ -13,7 +13,7 @@ func (g *group) decide() {
 	if g.call != 0 || g.broken != nil || c.clock < g.retryAt {
 		return
 	}
-	if !g.loaded || g.refresh && c.clock >= g.refreshAt {
+	if old := c.clock-g.heldAt > rereadDeads*c.deadAfter(); !g.loaded || old || g.refresh && c.clock >= g.refreshAt {
 		c.ask(g, arbiter.Record{})
 		return
 	}
@@ -118,10 +118,11 @@ func (g *group) cannotPromote() string {
 	return ""
 }
 
-// idle picks the live server without a role that has been there longest, or "".
+// idle picks the live server without a role that has been there longest, or "". One that a replica has just claimed
+// away is likely to be dead, though its last ping is not old enough to say so.
 func (g *group) idle() string {
 	for _, s := range g.servers {
-		if !viewOf(g.rec).Names(s.name) && !g.dead(s) && !g.core.leaving(s) {
+		if !viewOf(g.rec).Names(s.name) && !g.dead(s) && !g.core.leaving(s) && !s.doubted {
 			return s.name
 		}
 	}

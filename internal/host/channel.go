@@ -3,7 +3,6 @@ package host
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -19,6 +18,9 @@ import (
 // which is a reason for suspicion like any other.
 const maxQueuedBytes = 256 << 20
 
+// maxFramesBytes is what may wait to be written before sendFrame waits too.
+const maxFramesBytes = 1 << 20
+
 var errPeerStuck = errors.New("the peer does not read the log channel")
 
 // channel is one connection between primary and backup. Writing never blocks the caller: what the socket
@@ -29,9 +31,13 @@ type channel struct {
 	raw     syscall.RawConn // nil: always by the goroutine
 	in      *bufio.Reader
 	mu      sync.Mutex
-	ready   sync.Cond
+	ready   sync.Cond // for the writer: something to write
+	room    sync.Cond // for whoever waits in sendFrame
 	queue   []byte
-	writing bool // the goroutine is in a write: nothing may overtake it
+	stash   []byte // messages that wait behind what resume will bring
+	held    bool   // stash is in use
+	writing bool   // the goroutine is in a write: nothing may overtake it
+	ending  bool   // closed when the queue is empty
 	closed  bool
 	stuck   bool          // closed because the peer does not read
 	sent    atomic.Uint64 // bytes
@@ -41,7 +47,7 @@ type channel struct {
 
 func newChannel(conn net.Conn, in *bufio.Reader) *channel {
 	c := &channel{conn: conn, in: in}
-	c.ready.L = &c.mu
+	c.ready.L, c.room.L = &c.mu, &c.mu
 	if sc, ok := conn.(syscall.Conn); ok {
 		c.raw, _ = sc.SyscallConn()
 	}
@@ -53,7 +59,14 @@ func newChannel(conn net.Conn, in *bufio.Reader) *channel {
 // send queues messages.
 func (c *channel) send(ms []replica.Message) {
 	c.mu.Lock()
-	if !c.closed {
+	switch {
+	case c.closed:
+	case c.held:
+		for i := range ms {
+			c.stash = appendMessage(c.stash, &ms[i])
+		}
+		c.boundLocked(len(c.stash))
+	default:
 		idle := len(c.queue) == 0 && !c.writing
 		for i := range ms {
 			c.queue = appendMessage(c.queue, &ms[i])
@@ -61,16 +74,67 @@ func (c *channel) send(ms []replica.Message) {
 		if idle {
 			c.tryLocked()
 		}
-		if len(c.queue) > maxQueuedBytes {
-			c.stuck = true
-			c.closeLocked()
-		}
+		c.boundLocked(len(c.queue))
 	}
 	rest := len(c.queue) > 0
 	c.mu.Unlock()
 	if rest {
 		c.ready.Signal()
 	}
+}
+
+func (c *channel) boundLocked(bytes int) {
+	if bytes > maxQueuedBytes {
+		c.stuck = true
+		c.closeLocked()
+	}
+}
+
+// sendFrame queues one frame of another kind, when there is room for it. It reports false if the channel ended.
+func (c *channel) sendFrame(kind byte, parts ...[]byte) bool {
+	c.mu.Lock()
+	for len(c.queue) > maxFramesBytes && !c.closed {
+		c.room.Wait()
+	}
+	ok := !c.closed && !c.ending
+	if ok {
+		start := len(c.queue)
+		c.queue = beginFrame(c.queue, kind)
+		for _, p := range parts {
+			c.queue = append(c.queue, p...)
+		}
+		endFrame(c.queue, start)
+	}
+	c.mu.Unlock()
+	c.ready.Signal()
+	return ok
+}
+
+// hold keeps messages back until resume: what is sent with sendFrame meanwhile goes before them.
+func (c *channel) hold() {
+	c.mu.Lock()
+	c.held = true
+	c.mu.Unlock()
+}
+
+func (c *channel) resume() {
+	c.mu.Lock()
+	c.held = false
+	c.queue = append(c.queue, c.stash...)
+	c.stash = nil
+	c.mu.Unlock()
+	c.ready.Signal()
+}
+
+// finish closes the channel when what was sent has been written.
+func (c *channel) finish() {
+	c.mu.Lock()
+	c.ending = true
+	if len(c.queue) == 0 && !c.writing {
+		c.closeLocked()
+	}
+	c.mu.Unlock()
+	c.ready.Signal()
 }
 
 // tryLocked writes what the socket takes without waiting.
@@ -116,12 +180,16 @@ func (c *channel) write() {
 		}
 		c.mu.Lock()
 		c.writing = false
+		if c.ending && len(c.queue) == 0 {
+			c.closeLocked()
+		}
 		c.mu.Unlock()
+		c.room.Broadcast()
 	}
 }
 
 // receive reads messages until the connection ends, and gives the reason.
-func (c *channel) receive(each func(replica.Message) error) error {
+func (c *channel) receive(each func(kind byte, body []byte) error) error {
 	var buf []byte
 	for {
 		kind, body, err := readFrame(c.in, &buf)
@@ -134,11 +202,7 @@ func (c *channel) receive(each func(replica.Message) error) error {
 			return err
 		}
 		c.arrived.Add(uint64(frameHead + 1 + len(body)))
-		m, err := parseMessage(kind, body)
-		if err != nil {
-			return fmt.Errorf("read log channel: %w", err)
-		}
-		if err := each(m); err != nil {
+		if err := each(kind, body); err != nil {
 			return err
 		}
 	}
@@ -149,6 +213,7 @@ func (c *channel) closeLocked() {
 		c.closed = true
 		c.conn.Close()
 		c.ready.Broadcast()
+		c.room.Broadcast()
 	}
 }
 

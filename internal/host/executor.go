@@ -43,18 +43,25 @@ func (r *Replica) execute() (machine.Down, error) {
 			why := r.core.HaltReason()
 			r.mu.Unlock()
 			return machine.Up, fmt.Errorf("%w: %s", ErrHalted, why)
-		case replica.Backup:
-			if down, err := r.follow(); err != nil || down != machine.Up {
+		case replica.Backup, replica.Joining:
+			if down, err := r.onStage(r.follow); err != nil || down != machine.Up {
 				return down, err
 			}
 		case replica.Primary:
-			if down, err := r.lead(); err != nil || down != machine.Up {
+			if down, err := r.onStage(r.lead); err != nil || down != machine.Up {
 				return down, err
 			}
 		default:
 			r.pause(nil)
 		}
 	}
+}
+
+// onStage runs a part of the executor that uses the machine.
+func (r *Replica) onStage(part func() (machine.Down, error)) (machine.Down, error) {
+	r.stage.Lock()
+	defer r.stage.Unlock()
+	return part()
 }
 
 // pause waits for something to happen, or for the timer if it is not nil.
@@ -86,6 +93,7 @@ func (r *Replica) lead() (machine.Down, error) {
 	if r.port != nil {
 		r.announce(r.port)
 	}
+	r.inbox.clear()
 	// What the machine asked for before we led is ours to provide now. Disk requests were carried out when
 	// the log produced them; their results wait at the disks.
 	for _, want := range r.m.PendingEntropy() {
@@ -93,12 +101,21 @@ func (r *Replica) lead() (machine.Down, error) {
 	}
 	for replica.Role(r.role.Load()) == replica.Primary && r.runCtx.Err() == nil {
 		if r.wait.Load() {
-			r.pause(nil)
+			if l.grant(); r.wait.Load() {
+				r.pause(nil)
+			}
 			continue
 		}
-		if err := l.stop(); err != nil {
+		if r.halt.Load() {
+			if err := l.standStill(); err != nil {
+				return machine.Up, err
+			}
+			continue
+		}
+		if err := l.stop(r.wanted.Load()); err != nil {
 			return machine.Up, err
 		}
+		l.grant()
 		if down := r.m.Down(); down != machine.Up {
 			r.sayGoodbye()
 			return down, nil
@@ -109,7 +126,26 @@ func (r *Replica) lead() (machine.Down, error) {
 			l.run()
 		}
 	}
+	if r.port != nil && replica.Role(r.role.Load()) == replica.Backup {
+		for _, n := range *r.nics.Load() {
+			r.port.Announce(0, n.MAC)
+		}
+	}
 	return machine.Up, nil
+}
+
+// standStill stops the machine so that it can be handed over: nothing that it said is without an entry behind it.
+func (l *leader) standStill() error {
+	r := l.r
+	r.stats.stoodAt.Store(time.Now().UnixNano())
+	if err := l.stop(true); err != nil {
+		return err
+	}
+	if l.takeOutputs(); len(l.outs) > 0 {
+		return nil // unreachable, see machine.Deliver; the next turn would do
+	}
+	r.do(func(now time.Duration) { r.core.Stopped(now) })
+	return nil
 }
 
 // run executes one slice.
@@ -126,9 +162,14 @@ func (l *leader) run() {
 // slow keeps the backup from falling behind for good: beyond LagMax the primary sleeps after each slice,
 // up to nine times as long as the slice took (VMware FT, section 2.3, takes CPU from it for the same end).
 func (l *leader) slow(slice time.Duration) {
-	lag := l.r.stats.lag()
-	if over := lag - l.r.opt.LagMax; over > 0 {
-		share := min(9, 9*float64(over)/float64(l.r.opt.LagMax))
+	share := 0.0
+	if over := l.r.stats.lag() - l.r.opt.LagMax; over > 0 {
+		share = min(9, 9*float64(over)/float64(l.r.opt.LagMax))
+	}
+	if pct := float64(l.r.slowed.Load()); pct > 0 {
+		share = max(share, pct/(100-pct)) // a transfer does not keep up
+	}
+	if share > 0 {
 		if l.slowed += time.Duration(share * float64(slice)); l.slowed >= 2*time.Millisecond {
 			time.Sleep(l.slowed)
 			l.r.stats.slowedNs.Add(uint64(l.slowed))
@@ -137,16 +178,22 @@ func (l *leader) slow(slice time.Duration) {
 	}
 }
 
-// stop is what happens between two slices: it takes what the machine said, delivers what came for it, and
-// ships the log of that.
-func (l *leader) stop() error {
-	r, m := l.r, l.r.m
+// takeOutputs takes what the machine said: outs are those for the world.
+func (l *leader) takeOutputs() {
+	clear(l.outs)
 	l.outs = l.outs[:0]
-	for _, o := range m.TakeOutputs() {
-		if r.local(o) {
+	for _, o := range l.r.m.TakeOutputs() {
+		if l.r.local(o) {
 			l.outs = append(l.outs, o)
 		}
 	}
+}
+
+// stop is what happens between two slices: it takes what the machine said, delivers what came for it, and
+// ships the log of that. With mark set there is an entry at this position in any case.
+func (l *leader) stop(mark bool) error {
+	r, m := l.r, l.r.m
+	l.takeOutputs()
 	l.raw = r.inbox.take(l.raw[:0])
 	for i, d := range r.disks {
 		for _, done := range d.Finished() {
@@ -172,7 +219,7 @@ func (l *leader) stop() error {
 			return err
 		}
 	}
-	if len(l.outs) > 0 && len(l.entries) == 0 {
+	if (len(l.outs) > 0 || mark) && len(l.entries) == 0 {
 		if err := l.deliver(event.Entry{Kind: event.KindCommit}); err != nil {
 			return err
 		}
@@ -256,7 +303,10 @@ func (r *Replica) provideEntropy(n int) {
 
 // announce tells the LAN that the guest's address is behind this port from now on.
 func (r *Replica) announce(port *lan.Port) {
-	for _, n := range r.opt.Machine.NICs {
+	for _, n := range *r.nics.Load() {
+		if v := r.view.Load(); v > 0 {
+			port.Announce(v, n.MAC)
+		}
 		port.Send(lan.Announce(n.MAC))
 	}
 }
@@ -296,7 +346,7 @@ func (r *Replica) follow() (machine.Down, error) {
 		e, ok := r.core.Next()
 		role := r.core.Role()
 		r.mu.Unlock()
-		if role != replica.Backup || r.runCtx.Err() != nil {
+		if role != replica.Backup && role != replica.Joining || r.runCtx.Err() != nil {
 			return machine.Up, nil
 		}
 		switch {
@@ -310,12 +360,13 @@ func (r *Replica) follow() (machine.Down, error) {
 			}
 		case r.m.Down() != machine.Up:
 			// The primary leaves when it has heard that this side executed the end.
-			select {
-			case <-r.parted:
+			r.mu.Lock()
+			parted := r.ch == nil
+			r.mu.Unlock()
+			if parted {
 				return r.m.Down(), nil
-			case <-r.wake:
-			case <-r.runCtx.Done():
 			}
+			r.pause(nil)
 		default:
 			r.pause(nil)
 		}

@@ -18,13 +18,21 @@ import (
 // contents.
 
 // ProtocolVersion is the version of the log channel. Sides of different versions refuse each other.
-const ProtocolVersion = 1
+const ProtocolVersion = 2
 
 const (
 	frameHello   = 'H' // primary to backup: JSON, see hello
 	frameWelcome = 'W' // backup to primary: JSON, see welcome
 	frameAppend  = 'A'
 	frameAck     = 'K'
+	frameOver    = 'O' // the view was handed over
+
+	// The state for a backup that joins, in this order where it matters; see docs/formats.md.
+	framePages   = 'P' // a batch of package pages
+	frameDisk    = 'D' // both ways: index of the disk (one byte), message of package disk
+	frameConsole = 'C' // offset behind the newest byte said on consoles (64 bits, big endian), the bytes before it
+	frameState   = 'S' // sequence number (uvarint), state of package machine: all the rest has come
+	frameSorry   = 'X' // to the primary: why the state could not be taken
 )
 
 const (
@@ -82,7 +90,16 @@ func appendMessage(b []byte, m *replica.Message) []byte {
 		b = binary.AppendUvarint(b, uint64(m.View))
 		b = binary.AppendUvarint(b, uint64(m.Sent))
 		b = binary.AppendUvarint(b, uint64(m.Released))
+		sync := uint64(0) // 0: not in sync
+		if m.InSync {
+			sync = uint64(m.SyncAt) + 1
+		}
+		b = binary.AppendUvarint(b, sync)
 		b = event.AppendBatch(b, m.Entries)
+	case replica.MsgHandOver:
+		b = beginFrame(b, frameOver)
+		b = binary.AppendUvarint(b, uint64(m.View))
+		b = binary.AppendUvarint(b, uint64(m.Held))
 	case replica.MsgAck:
 		b = beginFrame(b, frameAck)
 		b = binary.AppendUvarint(b, uint64(m.View))
@@ -118,6 +135,9 @@ func parseMessage(kind byte, b []byte) (m replica.Message, err error) {
 		m.View = replica.ViewNumber(next())
 		m.Sent = time.Duration(next())
 		m.Released = event.Seq(next())
+		if sync := next(); sync > 0 {
+			m.InSync, m.SyncAt = true, event.Seq(sync-1)
+		}
 		if err != nil {
 			return m, err
 		}
@@ -130,6 +150,10 @@ func parseMessage(kind byte, b []byte) (m replica.Message, err error) {
 		m.Executed = event.Seq(next())
 		m.Progress = next()
 		m.Gap = next() != 0
+	case frameOver:
+		m.Type = replica.MsgHandOver
+		m.View = replica.ViewNumber(next())
+		m.Held = event.Seq(next())
 	default:
 		return m, fmt.Errorf("%w: kind %#x", errFrame, kind)
 	}

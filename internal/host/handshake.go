@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
@@ -30,10 +29,13 @@ type hello struct {
 	Group   string        `json:"group"`
 	From    string        `json:"from"`
 	To      string        `json:"to"`
+	Life    string        `json:"life"`           // the primary's incarnation
+	View    uint64        `json:"view,omitempty"` // in a group: the view whose backup is to receive the state
 	Machine machineParams `json:"machine"`
 }
 
 type welcome struct {
+	Life  string `json:"life,omitempty"`  // the backup's incarnation
 	Error string `json:"error,omitempty"` // why the backup refuses; empty: it does not
 }
 
@@ -59,9 +61,9 @@ type diskParams struct {
 }
 
 func describe(c *machine.Config) machineParams {
-	sum := func(p []byte) string { h := sha256.Sum256(p); return hex.EncodeToString(h[:]) }
+	bare := c.Bare()
 	p := machineParams{
-		MemBytes: c.MemBytes, Kernel: sum(c.Kernel), Initrd: sum(c.Initrd), Cmdline: c.Cmdline,
+		MemBytes: c.MemBytes, Kernel: hex.EncodeToString(bare.KernelHash[:]), Initrd: hex.EncodeToString(bare.InitrdHash[:]), Cmdline: c.Cmdline,
 		WallClockNs: c.WallClockNs, Seed: hex.EncodeToString(c.Seed[:]), Rate: c.Rate,
 	}
 	for _, n := range c.NICs {
@@ -73,13 +75,40 @@ func describe(c *machine.Config) machineParams {
 	return p
 }
 
+// config is what describe was given, as far as a backup needs it that receives the machine's state.
+func (p *machineParams) config() (machine.Config, error) {
+	c := machine.Config{MemBytes: p.MemBytes, Cmdline: p.Cmdline, WallClockNs: p.WallClockNs, Rate: p.Rate}
+	for text, to := range map[string][]byte{p.Kernel: c.KernelHash[:], p.Initrd: c.InitrdHash[:], p.Seed: c.Seed[:]} {
+		if b, err := hex.DecodeString(text); err != nil || copy(to, b) != len(to) || len(b) != len(to) {
+			return c, errMalformed
+		}
+	}
+	for _, n := range p.NICs {
+		mac, err := net.ParseMAC(n)
+		if err != nil || len(mac) != 6 || mac[0]&1 != 0 {
+			return c, errMalformed
+		}
+		c.NICs = append(c.NICs, machine.NIC{MAC: [6]byte(mac)})
+	}
+	for _, d := range p.Disks {
+		hash, err := hex.DecodeString(d.Hash)
+		if err != nil || len(hash) != 32 {
+			return c, errMalformed
+		}
+		c.Disks = append(c.Disks, machine.Disk{Sectors: d.Sectors, ReadOnly: d.ReadOnly, Serial: d.Serial, Hash: [32]byte(hash)})
+	}
+	return c, nil
+}
+
+var errMalformed = errors.New("the primary's description of its machine is malformed")
+
 // adopt checks that the primary's machine is the one that c describes and takes over what is the primary's
 // to choose.
 func adopt(c *machine.Config, theirs machineParams) error {
 	ours := describe(c)
 	seed, err := hex.DecodeString(theirs.Seed)
 	if err != nil || len(seed) != len(c.Seed) || theirs.Rate == 0 {
-		return errors.New("the primary's description of its machine is malformed")
+		return errMalformed
 	}
 	differ := func(what string, a, b any) error {
 		return fmt.Errorf("%s differ: the primary has %v, the backup %v", what, a, b)
@@ -133,8 +162,8 @@ func receiveJSON(r *bufio.Reader, want byte, v any) error {
 	return nil
 }
 
-// dialBackup connects to the backup, waiting for it to appear until ctx ends.
-func dialBackup(ctx context.Context, addr string, id *pki.Identity, h hello) (*channel, error) {
+// dialBackup connects to the backup, waiting for it to appear until ctx ends. life is the backup's incarnation.
+func dialBackup(ctx context.Context, addr string, id *pki.Identity, h hello) (ch *channel, life string, err error) {
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
 		var d net.Dialer
 		conn, err := d.DialContext(ctx, "tcp", addr)
@@ -146,13 +175,13 @@ func dialBackup(ctx context.Context, addr string, id *pki.Identity, h hello) (*c
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("reach backup %s at %s: %w", h.To, addr, err)
+			return nil, "", fmt.Errorf("reach backup %s at %s: %w", h.To, addr, err)
 		case <-time.After(pause):
 		}
 	}
 }
 
-func greet(conn net.Conn, h hello) (*channel, error) {
+func greet(conn net.Conn, h hello) (*channel, string, error) {
 	_ = conn.SetDeadline(time.Now().Add(handshakeTimeout))
 	in := bufio.NewReaderSize(conn, 256<<10)
 	err := sendJSON(conn, frameHello, h)
@@ -165,47 +194,94 @@ func greet(conn net.Conn, h hello) (*channel, error) {
 	}
 	if err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("greet backup %s: %w", h.To, err)
+		return nil, "", fmt.Errorf("greet backup %s: %w", h.To, err)
 	}
 	_ = conn.SetDeadline(time.Time{})
-	return newChannel(conn, in), nil
+	return newChannel(conn, in), w.Life, nil
 }
 
-// acceptPrimary waits for the primary and checks what it says. build is called with its description of the
-// machine; its error is the reason to refuse. A caller that is refused or that does not speak the protocol
+// caller is a primary that has opened a connection and said hello.
+type caller struct {
+	hello
+	conn net.Conn
+	in   *bufio.Reader
+}
+
+// hear reads what a caller says first. id, if set, has it show a certificate; any name of the CA will do here.
+func hear(conn net.Conn, id *pki.Identity, peer string) (*caller, error) {
+	if id != nil {
+		conn = tls.Server(conn, id.Server(peer))
+	}
+	_ = conn.SetDeadline(time.Now().Add(handshakeTimeout))
+	c := &caller{conn: conn, in: bufio.NewReaderSize(conn, 256<<10)}
+	if err := receiveJSON(c.in, frameHello, &c.hello); err != nil {
+		conn.Close()
+		return nil, refusal(conn, err)
+	}
+	return c, nil
+}
+
+func refusal(conn net.Conn, err error) error {
+	return fmt.Errorf("refused a primary at %s: %w", conn.RemoteAddr(), err)
+}
+
+// refuse tells the caller why not, and hangs up.
+func (c *caller) refuse(err error) error {
+	_ = sendJSON(c.conn, frameWelcome, welcome{Error: err.Error()})
+	c.conn.Close()
+	return refusal(c.conn, err)
+}
+
+func (c *caller) accept(life string) (*channel, error) {
+	if err := sendJSON(c.conn, frameWelcome, welcome{Life: life}); err != nil {
+		c.conn.Close()
+		return nil, refusal(c.conn, err)
+	}
+	_ = c.conn.SetDeadline(time.Time{})
+	return newChannel(c.conn, c.in), nil
+}
+
+// check compares what the caller says with what is expected here.
+func (c *caller) check(group, self string) error {
+	switch {
+	case c.Version != ProtocolVersion:
+		return fmt.Errorf("protocol versions differ: the primary speaks %d, the backup %d", c.Version, ProtocolVersion)
+	case c.Group != group:
+		return fmt.Errorf("groups differ: the primary is of %q, the backup of %q", c.Group, group)
+	case c.To != self:
+		return fmt.Errorf("names differ: %q calls %q, but here is %q", c.From, c.To, self)
+	}
+	return nil
+}
+
+// acceptPrimary waits for the primary of a pair and checks what it says. build is called with its description of
+// the machine; its error is the reason to refuse. A caller that is refused or that does not speak the protocol
 // is turned away and the next one awaited.
-func acceptPrimary(ln net.Listener, id *pki.Identity, group, self, peer string, refused func(error), build func(machineParams) error) (*channel, error) {
+func acceptPrimary(ln net.Listener, id *pki.Identity, group, self, peer, life string, refused func(error), build func(machineParams) error) (*channel, string, error) {
 	for {
 		conn, err := ln.Accept()
 		if err != nil {
-			return nil, fmt.Errorf("await primary: %w", err)
+			return nil, "", fmt.Errorf("await primary: %w", err)
 		}
-		if id != nil {
-			conn = tls.Server(conn, id.Server(peer))
-		}
-		_ = conn.SetDeadline(time.Now().Add(handshakeTimeout))
-		in := bufio.NewReaderSize(conn, 256<<10)
-		var h hello
-		err = receiveJSON(in, frameHello, &h)
+		c, err := hear(conn, id, peer)
 		if err == nil {
-			switch {
-			case h.Version != ProtocolVersion:
-				err = fmt.Errorf("protocol versions differ: the primary speaks %d, the backup %d", h.Version, ProtocolVersion)
-			case h.Group != group:
-				err = fmt.Errorf("groups differ: the primary is of %q, the backup of %q", h.Group, group)
-			case h.From != peer || h.To != self:
-				err = fmt.Errorf("names differ: %q calls %q, but here %q waits for %q", h.From, h.To, self, peer)
-			default:
-				err = build(h.Machine)
+			err = c.check(group, self)
+			if err == nil && c.From != peer {
+				err = fmt.Errorf("names differ: %q calls %q, but here %q waits for %q", c.From, c.To, self, peer)
 			}
-			if err != nil {
-				_ = sendJSON(conn, frameWelcome, welcome{Error: err.Error()})
-			} else if err = sendJSON(conn, frameWelcome, welcome{}); err == nil {
-				_ = conn.SetDeadline(time.Time{})
-				return newChannel(conn, in), nil
+			if err == nil {
+				err = build(c.Machine)
 			}
+			if err == nil {
+				ch, err := c.accept(life)
+				if err == nil {
+					return ch, c.Life, nil
+				}
+				refused(err)
+				continue
+			}
+			err = c.refuse(err)
 		}
-		refused(fmt.Errorf("refused a primary at %s: %w", conn.RemoteAddr(), err))
-		conn.Close()
+		refused(err)
 	}
 }

@@ -37,6 +37,14 @@ func (b *inbox) put(e event.Entry) {
 	}
 }
 
+// clear throws away what waits: it came for a machine that we do not lead any more.
+func (b *inbox) clear() {
+	b.mu.Lock()
+	clear(b.entries)
+	b.entries, b.bytes = b.entries[:0], 0
+	b.mu.Unlock()
+}
+
 // take appends what waits to dst.
 func (b *inbox) take(dst []event.Entry) []event.Entry {
 	if !b.some.Load() {

@@ -11,6 +11,7 @@ import (
 	"understudy/event"
 	"understudy/internal/pki"
 	"understudy/machine"
+	"understudy/view/httpview"
 )
 
 // Defaults of Options.
@@ -37,6 +38,21 @@ type Options struct {
 	// that begins as backup awaits its primary; exactly one of the two is set unless Peer is empty.
 	PeerAddr string
 	Listener net.Listener
+
+	// Views are the copies of the view service of a group with spares; Peer and PeerAddr are empty then, and
+	// Listener is where this replica receives the state when a view makes it the backup. MayFound says that
+	// Machine and Disks are the group's first state, with which this replica may begin it. Without it they are
+	// the primary's to tell, and disks are made in StateDir.
+	Views     []httpview.Copy
+	MayFound  bool
+	StateDir  string
+	Advertise string // where the primary finds Listener; empty: its address
+	// PingInterval is how often the view service hears from this replica; 0 is its default.
+	PingInterval time.Duration
+	// MaxMemBytes bounds the machine that this replica lets a primary send it; 0 means 16 GiB.
+	MaxMemBytes uint64
+	// Bandwidth bounds the sending of state, in bytes per second; 0 means no bound.
+	Bandwidth uint64
 
 	Machine machine.Config // Disks is filled in from Disks below
 	Disks   []DiskSpec
@@ -79,6 +95,20 @@ func (o *Options) setDefaults() error {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.MaxMemBytes == 0 {
+		o.MaxMemBytes = 16 << 30
+	}
+	if o.Advertise == "" && o.Listener != nil {
+		o.Advertise = o.Listener.Addr().String()
+	}
+	if o.Views != nil {
+		if err := arbiter.ValidGroup(o.Group); err != nil {
+			return err
+		}
+		if err := (arbiter.Record{Number: 1, Primary: o.Name, Claimant: "x"}).Validate(); err != nil {
+			return err
+		}
+	}
 	if o.Peer != "" {
 		if err := arbiter.ValidGroup(o.Group); err != nil {
 			return err
@@ -90,6 +120,11 @@ func (o *Options) setDefaults() error {
 	switch {
 	case o.SuspectAfter < 10*time.Millisecond:
 		return errors.New("suspicion after less than 10 ms of silence would never end")
+	case o.Views != nil && (o.Peer != "" || o.PeerAddr != ""):
+		return errors.New("a replica finds its peer by the view service or by its address, not by both")
+	case o.Views != nil && (o.Arbiter == nil || o.Listener == nil || o.StateDir == "" && !o.MayFound):
+		return errors.New("a member of a group needs an arbiter, a listener and a place for disks")
+	case o.Views != nil:
 	case o.Peer == "" && (o.PeerAddr != "" || o.Listener != nil):
 		return errors.New("a peer's address without the peer's name")
 	case o.Peer != "" && (o.PeerAddr == "") == (o.Listener == nil):

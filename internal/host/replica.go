@@ -45,23 +45,36 @@ type Replica struct {
 	disks []*disk.Disk
 	port  *lan.Port
 	out   *consoleWriter
+	said  consoleLog
+	life  string // this process's incarnation
 
-	mu       sync.Mutex // guards core, ch and what status.go says
+	mu       sync.Mutex // guards core, ch, and what follows
 	core     *replica.Core
 	ch       *channel
+	news     chan struct{} // closed and made anew at each change of role, view or protection
+	known    known
 	timeline Timeline
+	heardAt  time.Time // when the newest message of the primary came
 	claims   sync.WaitGroup
 
+	stage  sync.Mutex    // held by whoever uses machine, disks and RAM: the executor, or a transfer that makes them
 	wake   chan struct{} // capacity 1: something for the executor
-	parted chan struct{} // closed when the log channel has ended
 	role   atomic.Uint32 // replica.Role, for the executor's quick look
-	wait   atomic.Bool   // the machine must wait: log full or arbiter unreachable
+	view   atomic.Uint64 // of the core
+	wait   atomic.Bool   // the machine must wait: log full, arbiter unreachable, or about to be handed over
+	halt   atomic.Bool   // replica.Core.Stopping
+	wanted atomic.Bool   // replica.Core.WantsEntry
+	favour atomic.Pointer[favour]
+	slowed atomic.Uint32 // percent of its time that the machine gives up for a transfer
+	nics   atomic.Pointer[[]machine.NIC]
 	inbox  inbox
+	member *membership // nil in a pair, or alone
 
-	stats   stats
-	runCtx  context.Context
-	cancel  context.CancelCauseFunc
-	workers sync.WaitGroup
+	stats     stats
+	lastBytes uint64 // of channels that have ended
+	runCtx    context.Context
+	cancel    context.CancelCauseFunc
+	workers   sync.WaitGroup
 }
 
 // New opens what the replica needs: disks, memory, LAN. It does not talk to the peer yet.
@@ -69,16 +82,24 @@ func New(ctx context.Context, opt Options) (*Replica, error) {
 	if err := opt.setDefaults(); err != nil {
 		return nil, err
 	}
-	if opt.Peer == "" && opt.Arbiter == nil {
+	if opt.Peer == "" && opt.Views == nil && opt.Arbiter == nil {
 		opt.Arbiter = memstore.New()
 	}
 	if opt.Machine.Rate == 0 {
 		opt.Machine.Rate = machine.DefaultRate
 	}
-	r := &Replica{opt: opt, log: opt.Log, start: time.Now(), wake: make(chan struct{}, 1), parted: make(chan struct{})}
+	id := make([]byte, 16)
+	rand.Read(id)
+	r := &Replica{
+		opt: opt, log: opt.Log, start: time.Now(), life: hex.EncodeToString(id),
+		wake: make(chan struct{}, 1), news: make(chan struct{}),
+	}
+	r.nics.Store(&opt.Machine.NICs)
+	r.runCtx, r.cancel = context.WithCancelCause(ctx)
 	r.out = newConsoleWriter(opt.Console)
 	r.inbox.wake = r.poke
 	if err := r.open(ctx); err != nil {
+		r.cancel(err)
 		r.release()
 		return nil, err
 	}
@@ -94,7 +115,7 @@ func (r *Replica) open(ctx context.Context) error {
 		}
 		r.disks = append(r.disks, d)
 		md := machine.Disk{Sectors: d.Sectors(), ReadOnly: spec.ReadOnly, Serial: fmt.Sprintf("disk%d", i)}
-		if r.opt.Peer != "" {
+		if r.opt.Peer != "" || r.opt.Views != nil {
 			if md.Hash, err = d.Hash(); err != nil {
 				return err
 			}
@@ -107,7 +128,7 @@ func (r *Replica) open(ctx context.Context) error {
 			network = "unix"
 		}
 		// A LAN that was started again has forgotten where the guest is.
-		d := lan.Dialer{Log: r.log, OnUp: func(p *lan.Port) {
+		d := lan.Dialer{Log: r.log, Identity: r.opt.Identity, Retry: r.opt.Views != nil, OnUp: func(p *lan.Port) {
 			if replica.Role(r.role.Load()) == replica.Primary {
 				r.announce(p)
 			}
@@ -117,6 +138,9 @@ func (r *Replica) open(ctx context.Context) error {
 			return fmt.Errorf("join the virtual LAN at %s: %w", r.opt.LANAddr, err)
 		}
 		r.port = port
+	}
+	if r.opt.Views != nil && !r.opt.MayFound {
+		return nil // what the machine is made of, its primary will tell
 	}
 	ram, err := mapRAM(r.opt.Machine.MemBytes)
 	if err != nil {
@@ -160,7 +184,7 @@ func (r *Replica) Input(console uint8, p []byte) {
 // Run runs the replica until the guest shuts down, ctx ends, or it is halted. The first result tells how
 // the guest ended, if it did.
 func (r *Replica) Run(ctx context.Context) (machine.Down, error) {
-	r.runCtx, r.cancel = context.WithCancelCause(ctx)
+	defer context.AfterFunc(ctx, func() { r.cancel(context.Cause(ctx)) })()
 	defer r.release()
 	defer r.stop()
 	context.AfterFunc(r.runCtx, func() {
@@ -177,11 +201,10 @@ func (r *Replica) Run(ctx context.Context) (machine.Down, error) {
 	if err := r.meet(); err != nil {
 		return machine.Up, err
 	}
-	r.opt.Machine.Kernel, r.opt.Machine.Initrd = nil, nil // both are in the guest's RAM
-	calmCollector()
-	for _, d := range r.disks {
-		d.Start(r.poke)
+	if r.opt.Views == nil {
+		r.opt.Machine = r.opt.Machine.Bare() // kernel and initial RAM disk are in the guest's RAM
 	}
+	calmCollector()
 	r.workers.Go(r.tick)
 	if r.port != nil {
 		r.workers.Go(r.hear)
@@ -201,7 +224,10 @@ func (r *Replica) Run(ctx context.Context) (machine.Down, error) {
 // stop ends every goroutine of the replica.
 func (r *Replica) stop() {
 	r.cancel(nil)
-	for _, d := range r.disks {
+	r.mu.Lock()
+	disks := r.disks
+	r.mu.Unlock()
+	for _, d := range disks {
 		d.Shut()
 	}
 	if r.port != nil {
@@ -211,53 +237,47 @@ func (r *Replica) stop() {
 	r.claims.Wait()
 }
 
-// meet makes the machine and, in a pair, finds the other side.
+// meet makes the machine and, in a pair, finds the other side. A member of a group does neither: it takes the part
+// that a view gives it.
 func (r *Replica) meet() error {
-	id := make([]byte, 16)
-	rand.Read(id)
 	cfg := replica.Config{
-		ID: r.opt.Name, Peer: r.opt.Peer, Incarnation: hex.EncodeToString(id),
+		ID: r.opt.Name, Peer: r.opt.Peer, Incarnation: r.life,
 		HeartbeatEvery: r.opt.SuspectAfter / 4, SuspectAfter: r.opt.SuspectAfter,
 		ClaimRetryEvery: 50 * time.Millisecond, ResendAfter: time.Second,
 		MaxUnackedBytes: maxUnackedBytes, MaxUnappliedBytes: maxUnappliedBytes,
-	}
-	build := func() (err error) {
-		if r.m != nil {
-			// An earlier primary left in the middle of the handshake: the machine is made of zeros again.
-			unmapRAM(r.ram)
-			if r.ram, err = mapRAM(r.opt.Machine.MemBytes); err != nil {
-				return err
-			}
-		}
-		r.m, err = machine.New(r.opt.Machine, r.ram)
-		return err
 	}
 	adoptCore := func(c *replica.Core) {
 		r.mu.Lock()
 		r.core = c
 		r.mu.Unlock()
 	}
+	if r.opt.Views != nil {
+		adoptCore(replica.NewSpare(cfg))
+		return r.enroll()
+	}
 	if r.opt.Listener != nil {
 		adoptCore(replica.NewBackup(cfg))
 		r.log.Info("waits for the primary", "name", r.opt.Name, "address", r.opt.Listener.Addr().String())
-		ch, err := acceptPrimary(r.opt.Listener, r.opt.Identity, r.opt.Group, r.opt.Name, r.opt.Peer,
+		ch, life, err := acceptPrimary(r.opt.Listener, r.opt.Identity, r.opt.Group, r.opt.Name, r.opt.Peer, r.life,
 			func(err error) { r.log.Warn(err.Error()) },
 			func(theirs machineParams) error {
 				if err := adopt(&r.opt.Machine, theirs); err != nil {
 					return err
 				}
-				return build()
+				return r.build()
 			})
 		if err != nil {
 			return r.causeOr(err)
 		}
 		r.opt.Listener.Close()
-		r.join(ch)
+		r.startDisks()
+		r.join(ch, life)
 		return nil
 	}
-	if err := build(); err != nil {
+	if err := r.build(); err != nil {
 		return err
 	}
+	r.startDisks()
 	adoptCore(replica.NewPrimary(cfg))
 	if err := r.checkArbiter(); err != nil {
 		return err
@@ -269,14 +289,48 @@ func (r *Replica) meet() error {
 	r.log.Info("looks for its backup", "name", r.opt.Name, "address", r.opt.PeerAddr)
 	ctx, cancel := context.WithTimeout(r.runCtx, r.opt.PeerTimeout)
 	defer cancel()
-	ch, err := dialBackup(ctx, r.opt.PeerAddr, r.opt.Identity, hello{
-		Version: ProtocolVersion, Group: r.opt.Group, From: r.opt.Name, To: r.opt.Peer, Machine: describe(&r.opt.Machine),
-	})
+	ch, life, err := dialBackup(ctx, r.opt.PeerAddr, r.opt.Identity, r.hello(r.opt.Peer, 0))
 	if err != nil {
 		return r.causeOr(err)
 	}
-	r.join(ch)
+	r.join(ch, life)
 	return nil
+}
+
+// build makes the machine in its first state.
+func (r *Replica) build() (err error) {
+	if r.m != nil {
+		// An earlier primary left in the middle of the handshake: the machine is made of zeros again.
+		if err := r.clearRAM(r.opt.Machine.MemBytes); err != nil {
+			return err
+		}
+	}
+	r.m, err = machine.New(r.opt.Machine, r.ram)
+	return err
+}
+
+// clearRAM maps RAM of zeros in place of what there was.
+func (r *Replica) clearRAM(bytes uint64) (err error) {
+	r.m = nil
+	if r.ram != nil {
+		unmapRAM(r.ram)
+		r.ram = nil
+	}
+	r.ram, err = mapRAM(bytes)
+	return err
+}
+
+func (r *Replica) startDisks() {
+	for _, d := range r.disks {
+		d.Start(r.poke)
+	}
+}
+
+func (r *Replica) hello(to string, view uint64) hello {
+	return hello{
+		Version: ProtocolVersion, Group: r.opt.Group, From: r.opt.Name, To: to, Life: r.life, View: view,
+		Machine: describe(&r.opt.Machine),
+	}
 }
 
 // causeOr prefers the reason why the replica was told to stop to what came of it.
@@ -302,31 +356,63 @@ func (r *Replica) checkArbiter() error {
 	return nil
 }
 
-// join puts the log channel to work.
-func (r *Replica) join(ch *channel) {
-	r.mu.Lock()
-	r.ch = ch
-	r.mu.Unlock()
-	r.do(func(now time.Duration) { r.core.PeerUp(now, "") })
+// join puts the log channel of a pair to work.
+func (r *Replica) join(ch *channel, life string) {
+	r.attach(ch, life)
 	r.workers.Go(func() {
-		err := ch.receive(func(m replica.Message) error {
-			r.do(func(now time.Duration) { r.core.Step(now, m) })
-			return nil
-		})
-		ch.close()
-		ch.done.Wait()
-		if r.runCtx.Err() == nil {
-			r.log.Info("log channel closed", "peer", r.opt.Peer, "reason", describeClose(err))
-		}
+		err := ch.receive(func(kind byte, body []byte) error { return r.step(ch, kind, body) })
+		r.part(ch, err)
 		r.do(func(now time.Duration) {
-			r.core.PeerDown(now)
 			if r.core.Role() == replica.Joining {
 				// Nobody will greet this side again, and nothing was released that it would have to know of.
 				r.core.Halt(now, "the primary left before it sent its first entry")
 			}
 		})
-		close(r.parted)
 	})
+}
+
+// attach makes ch the log channel.
+func (r *Replica) attach(ch *channel, life string) {
+	r.mu.Lock()
+	r.ch = ch
+	r.mu.Unlock()
+	r.do(func(now time.Duration) { r.core.PeerUp(now, life) })
+}
+
+// step gives the core a message that came over ch, if that is still the log channel.
+func (r *Replica) step(ch *channel, kind byte, body []byte) error {
+	m, err := parseMessage(kind, body)
+	if err != nil {
+		return fmt.Errorf("read log channel: %w", err)
+	}
+	r.do(func(now time.Duration) {
+		if r.ch != ch {
+			return
+		}
+		if m.Type == replica.MsgAppend {
+			r.heardAt = time.Now()
+		}
+		r.core.Step(now, m)
+	})
+	return nil
+}
+
+// part is the end of a channel.
+func (r *Replica) part(ch *channel, err error) {
+	ch.close()
+	ch.done.Wait()
+	if r.runCtx.Err() == nil {
+		r.log.Info("log channel closed", "reason", describeClose(err))
+	}
+	r.do(func(now time.Duration) {
+		if r.ch == ch {
+			r.ch = nil
+			r.lastBytes += ch.sent.Load() + ch.arrived.Load()
+			r.core.PeerDown(now)
+			r.changed()
+		}
+	})
+	r.poke()
 }
 
 func describeClose(err error) string {
@@ -346,8 +432,21 @@ func (r *Replica) do(f func(now time.Duration)) {
 	if len(ready.Messages) > 0 && r.ch != nil {
 		r.ch.send(ready.Messages)
 	}
+	if ready.HangUp && r.ch != nil {
+		r.ch.finish()
+		r.lastBytes += r.ch.sent.Load() + r.ch.arrived.Load()
+		r.ch = nil
+	}
 	for _, o := range ready.Release {
 		r.releaseOutput(o.(event.Output))
+	}
+	for _, o := range ready.Left {
+		if o := o.(event.Output); o.Kind == event.OutConsole {
+			r.said.write(o.Data)
+		}
+	}
+	if r.runCtx.Err() != nil {
+		ready.Notices, ready.Claim = nil, nil // we leave: what the other side makes of it is its business
 	}
 	for _, n := range ready.Notices {
 		r.log.Info(n.Text, "name", r.opt.Name, "role", n.Role.String(), "view", uint64(n.View))
@@ -361,10 +460,20 @@ func (r *Replica) do(f func(now time.Duration)) {
 	r.stats.solo.Store(r.core.Solo())
 	r.stats.peerNs.Store(r.core.Progress())
 	_, follow := r.core.Next()
-	if replica.Role(r.role.Swap(uint32(role))) != role || r.wait.Swap(wait) != wait || follow {
+	was := replica.Role(r.role.Swap(uint32(role)))
+	r.view.Store(uint64(r.core.View()))
+	poke := was != role || r.wait.Swap(wait) != wait || follow
+	for _, f := range []struct {
+		flag *atomic.Bool
+		is   bool
+	}{{&r.halt, r.core.Stopping()}, {&r.wanted, r.core.WantsEntry()}} {
+		poke = f.flag.Swap(f.is) != f.is && f.is || poke
+	}
+	if poke {
 		r.poke()
 	}
 	r.timeline.note(time.Now(), r.core, ready)
+	r.note(was)
 }
 
 // claim asks the arbiter in a goroutine of its own; the answer steps the core.
@@ -374,6 +483,12 @@ func (r *Replica) claim(rec arbiter.Record) {
 		defer cancel()
 		current, won, err := r.opt.Arbiter.CompareAndSet(ctx, r.opt.Group, rec)
 		r.do(func(now time.Duration) {
+			switch {
+			case err == nil && won:
+				r.stats.won.Add(1)
+			case err == nil:
+				r.stats.lost.Add(1)
+			}
 			if errors.Is(err, arbiter.ErrInvalid) || errors.Is(err, arbiter.ErrRefused) {
 				r.core.Halt(now, fmt.Sprintf("the arbiter will never grant this claim: %v", err))
 				return
@@ -391,6 +506,7 @@ func (r *Replica) releaseOutput(o event.Output) {
 			r.port.Send(o.Data)
 		}
 	case event.OutConsole:
+		r.said.write(o.Data)
 		r.out.write(o.Data)
 	}
 }

@@ -241,7 +241,7 @@ func TestBackupTurnsStrangersAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := greet(conn, other); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "protocol versions differ") {
+	if _, _, err := greet(conn, other); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "protocol versions differ") {
 		t.Errorf("another protocol version: %v", err)
 	}
 	cancel()
@@ -349,7 +349,7 @@ func TestFrozenUntilTheArbiterIsBack(t *testing.T) {
 func fakePrimary(t *testing.T, ctx context.Context, addr string, cfg machine.Config, entries []event.Entry) {
 	t.Helper()
 	cfg.Rate = machine.DefaultRate
-	ch, err := dialBackup(ctx, addr, nil, hello{Version: ProtocolVersion, Group: "g", From: "a", To: "b", Machine: describe(&cfg)})
+	ch, _, err := dialBackup(ctx, addr, nil, hello{Version: ProtocolVersion, Group: "g", From: "a", To: "b", Machine: describe(&cfg)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -357,7 +357,7 @@ func fakePrimary(t *testing.T, ctx context.Context, addr string, cfg machine.Con
 		defer ch.done.Wait()
 		defer ch.close()
 		for at := time.Duration(1); ctx.Err() == nil; at++ {
-			ch.send([]replica.Message{{Type: replica.MsgAppend, View: 1, Sent: at, Entries: entries}})
+			ch.send([]replica.Message{{Type: replica.MsgAppend, InSync: true, View: 1, Sent: at, Entries: entries}})
 			entries = nil
 			time.Sleep(5 * time.Millisecond)
 		}
@@ -442,7 +442,7 @@ func TestLogChannelWithCertificates(t *testing.T) {
 	var out buffer
 	_, b := start(t, t.Context(), Options{Name: "b", Peer: "a", Group: "g", Listener: ln, Machine: cfg, Arbiter: reg, SuspectAfter: 2 * time.Second, Identity: id["b"]})
 	for _, stranger := range []*pki.Identity{nil, id["c"]} {
-		_, err := dialBackup(t.Context(), ln.Addr().String(), stranger, hello{Version: ProtocolVersion, Group: "g", From: "a", To: "b", Machine: describe(&cfg)})
+		_, _, err := dialBackup(t.Context(), ln.Addr().String(), stranger, hello{Version: ProtocolVersion, Group: "g", From: "a", To: "b", Machine: describe(&cfg)})
 		if err == nil {
 			t.Fatal("a stranger was welcomed")
 		}

@@ -19,7 +19,24 @@ type stats struct {
 	peerNs   atomic.Uint64     // guest time that the backup has executed to
 	solo     atomic.Bool
 	agreedAt atomic.Uint64
+	won      atomic.Uint64 // claims
+	lost     atomic.Uint64
+
+	failovers  atomic.Uint64 // from backup to primary
+	blackoutNs atomic.Int64  // of the newest: from the last sign of the primary to going live
+	stopNs     atomic.Int64  // longest stop of the machine for a transfer
+	stoodAt    atomic.Int64  // when the machine last stood still to be handed over, ns since 1970
 }
+
+// failover notes that this replica leads now; heard is when it last heard the former primary.
+func (s *stats) failover(heard, now time.Time) {
+	s.failovers.Add(1)
+	if !heard.IsZero() {
+		s.blackoutNs.Store(int64(now.Sub(heard)))
+	}
+}
+
+func (s *stats) stopped(d time.Duration) { s.stopNs.Store(max(s.stopNs.Load(), int64(d))) }
 
 func (s *stats) ran(position, guestNs uint64, d time.Duration) {
 	s.position.Store(position)

@@ -1,8 +1,6 @@
 package host
 
 import (
-	"encoding/json"
-	"net/http"
 	"time"
 
 	"understudy/event"
@@ -68,6 +66,21 @@ type Status struct {
 	LogBytes   uint64   `json:"log_bytes"` // sent on the log channel, frames included
 	DigestAt   uint64   `json:"digest_at"` // backup: last position with an equal digest
 	Timeline   Timeline `json:"timeline"`
+
+	Peer        string    `json:"peer,omitempty"` // the other's name in the view
+	InSync      bool      `json:"in_sync"`        // primary: the backup could take over
+	Incarnation string    `json:"incarnation"`
+	Transfer    *Transfer `json:"transfer,omitempty"` // primary: of the state to a backup that is to join
+	GateOutputs uint64    `json:"gate_outputs"`       // outputs that left through the gate
+	GateNs      int64     `json:"gate_ns"`            // how long they waited there, all together
+	GateMaxNs   int64     `json:"gate_max_ns"`        // and the longest
+	GrantsWon   uint64    `json:"grants_won"`         // claims that the arbiter granted
+	GrantsLost  uint64    `json:"grants_lost"`
+	Failovers   uint64    `json:"failovers"`   // times that this process went from backup to primary
+	BlackoutNs  int64     `json:"blackout_ns"` // of the newest: from the last sign of the primary to going live
+	StopMaxNs   int64     `json:"stop_max_ns"` // longest stop of the machine to be copied
+	Entries     uint64    `json:"entries"`     // of the log, appended or executed
+	ConsoleEnd  int64     `json:"console_end"` // offset behind the last byte that the guest said on its consoles
 }
 
 // Status tells how the replica is. It may be called from anywhere, also before the machine runs.
@@ -104,22 +117,27 @@ func (r *Replica) Status() Status {
 	if c.Role() == replica.Primary && !c.Solo() {
 		s.LagNs = int64(r.stats.lag())
 	}
+	s.LogBytes = r.lastBytes
 	if r.ch != nil {
-		s.LogBytes = r.ch.sent.Load()
 		if c.Role() == replica.Backup {
-			s.LogBytes = r.ch.arrived.Load()
+			s.LogBytes += r.ch.arrived.Load()
+		} else {
+			s.LogBytes += r.ch.sent.Load()
 		}
 	}
 	s.Timeline = r.timeline
+	s.Peer, s.InSync, s.Incarnation = c.Peer(), c.InSync(), r.life
+	if r.member != nil && r.member.sender != nil {
+		p := r.member.sender.progress()
+		s.Transfer = &p
+	}
+	g := c.GateStats()
+	s.GateOutputs, s.GateNs, s.GateMaxNs = g.Outputs, int64(g.Waited), int64(g.Longest)
+	s.GrantsWon, s.GrantsLost = r.stats.won.Load(), r.stats.lost.Load()
+	s.Failovers, s.BlackoutNs, s.StopMaxNs = r.stats.failovers.Load(), r.stats.blackoutNs.Load(), r.stats.stopNs.Load()
+	for i := range r.stats.entries {
+		s.Entries += r.stats.entries[i].Load()
+	}
+	s.ConsoleEnd, _ = r.said.position()
 	return s
-}
-
-// Handler serves GET /status as JSON.
-func (r *Replica) Handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(r.Status())
-	})
-	return mux
 }
