@@ -80,9 +80,9 @@ func (c *Control) Start(_ context.Context, req *api.StartRequest) (*api.StartRes
 	m.Generation++
 	m.Group = groupName(m.spec.Name, m.ID, m.Generation)
 	m.Stopped, m.Ended, m.ExitCode, m.Up, m.Founded = false, false, 0, false, false
-	m.Founder, m.Hosts = "", nil
+	m.Founder, m.Hosts = m.Last, nil
 	if m.Last != "" {
-		m.Hosts = []string{m.Last}
+		m.Hosts = []string{m.Last} // at once as its founder: a host that begins without leave to found stays a spare
 	}
 	if err := c.write(m); err != nil {
 		m.kept = before
