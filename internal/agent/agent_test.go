@@ -267,7 +267,8 @@ func TestTrouble(t *testing.T) {
 	big := func(as *pb.Assignment) { as.Spec.MemBytes = 900 << 20 }
 	noImage := func(as *pb.Assignment) { as.Spec.Image = "none" }
 	broken := func(as *pb.Assignment) { as.Group, as.Spec.MemBytes = as.Group+"-broken", 50<<20 }
-	as := []*pb.Assignment{machine("m1", big), machine("m2", noImage, found), machine("m3", broken), machine("../m4"), machine("m1")}
+	noSpace := func(as *pb.Assignment) { as.Spec.Image, as.Spec.MemBytes = "full", 1 }
+	as := []*pb.Assignment{machine("m1", big), machine("m2", noImage, found), machine("m6", noSpace, found), machine("m3", broken), machine("../m4"), machine("m1")}
 	b.control.assign(as...)
 	b.life("m1", 1)
 	b.life("m3", 1)
@@ -285,6 +286,7 @@ func TestTrouble(t *testing.T) {
 	progress("g-m5", "needs 900 MiB of memory, and 950 MiB")
 	progress("g-m5", "(try: a larger --mem")
 	progress("g-m2", "copying the image's directory to this host")
+	progress("g-m6", "no space left on device (try: free space in "+b.dir)
 	progress("g-../m4", "no id of its own")
 	progress("g-m1", "no id of its own")
 	b.control.wantReport("fails", "g-m3-broken", func(r *pb.Replica) bool { return r.Error == "the port is in use (try: another port)" && r.Pid == 0 })

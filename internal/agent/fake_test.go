@@ -169,6 +169,9 @@ func fakeImage(_ context.Context, name string, tell tell) (bootImage, error) {
 	}
 	tell("copies image "+name, 0.5)
 	return bootImage{dir: "/images/" + name, memBytes: 100 << 20, disks: 1, createDisk: func(_ int, path string) error {
+		if name == "full" {
+			return &os.PathError{Op: "write", Path: path, Err: syscall.ENOSPC}
+		}
 		return os.WriteFile(path, []byte("first content"), 0o600)
 	}}, nil
 }

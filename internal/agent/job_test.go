@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	pb "understudy/api/understudy/v1"
+	"understudy/internal/host"
 )
 
 func TestReplicaArgs(t *testing.T) {
@@ -118,4 +120,23 @@ func FuzzParseStatus(f *testing.F) {
 			c.finish("")
 		}
 	})
+}
+
+// TestStatusFields holds the fields that the agent reads to those that a replica writes.
+func TestStatusFields(t *testing.T) {
+	for _, pair := range [][2]reflect.Type{
+		{reflect.TypeFor[status](), reflect.TypeFor[host.Status]()},
+		{reflect.TypeFor[transfer](), reflect.TypeFor[host.Transfer]()},
+	} {
+		said := map[string]bool{}
+		for i := range pair[1].NumField() {
+			name, _, _ := strings.Cut(pair[1].Field(i).Tag.Get("json"), ",")
+			said[name] = true
+		}
+		for i := range pair[0].NumField() {
+			if name := pair[0].Field(i).Tag.Get("json"); !said[name] {
+				t.Errorf("%v does not say %s", pair[1], name)
+			}
+		}
+	}
 }

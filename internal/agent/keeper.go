@@ -225,7 +225,7 @@ func (k *keeper) live(ctx context.Context, j *job) time.Duration {
 	boundLog(k.store.logPath())
 	p, err := startProcess(k.a.starter, k.a.opt.Exe, replicaArgs(&k.a.opt, j, l), k.store.logPath())
 	if err != nil {
-		k.failed("start", err)
+		k.failed("start", k.full(err))
 		k.back.failures++
 		return growing(k.back.failures)
 	}
