@@ -589,6 +589,71 @@ func TestSourceHoldsTheContract(t *testing.T) {
 	}
 }
 
+// TestLargeResults: as much as a machine can have in flight passes, in messages within their bound; more is
+// refused.
+func TestLargeResults(t *testing.T) {
+	const sectors = MaxDataBytes / SectorBytes
+	d := newSource(t, sectors)
+	all := make([]byte, MaxDataBytes)
+	fill(all, 3)
+	d.Submit(event.DiskRequest{Op: event.DiskWrite, Count: sectors, Data: all})
+	inFlight := []event.DiskRequest{}
+	for id := uint64(1); id <= 5; id++ {
+		d.Submit(event.DiskRequest{ID: id, Op: event.DiskRead, Count: sectors})
+		inFlight = append(inFlight, event.DiskRequest{ID: id})
+	}
+	dir := t.TempDir()
+	elsewhere := filepath.Join(dir, "elsewhere.raw")
+	if err := os.Symlink(elsewhere, filepath.Join(dir, "backup.raw")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(elsewhere, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{3, 5} {
+		s, err := NewSource(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tg, err := NewTarget(filepath.Join(dir, "backup.raw"), sectors, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		converse(t, s, tg)
+		if err := s.Cut(inFlight[:n]); err != nil {
+			t.Fatal(err)
+		}
+		if n == 5 {
+			for err == nil {
+				var msg []byte
+				if msg, _, err = s.Next(nil); err == nil {
+					_, err = tg.Apply(msg)
+				}
+			}
+			if !errors.Is(err, errMessage) {
+				t.Errorf("40 MiB of results: %v", err)
+			}
+			tg.Close()
+			break
+		}
+		drain(t, s, tg, nil)
+		s.Close()
+		c, err := tg.Finish()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range inFlight[:n] {
+			if got, ok := c.Await(r.ID); !ok || !bytes.Equal(got.Data, all) {
+				t.Errorf("result %d differs", r.ID)
+			}
+		}
+		if !bytes.Equal(content(t, elsewhere), all) {
+			t.Error("the copy is not where the link points")
+		}
+		c.Close()
+	}
+}
+
 func TestTargetsThatCannotBe(t *testing.T) {
 	dir := t.TempDir()
 	used := newSource(t, 10)

@@ -269,7 +269,6 @@ func (s *Source) pick() (first, hole uint64, ok bool) {
 	} else {
 		hole = uint64(at-off) / BlockBytes
 	}
-	hole = u.run(i, hole, true)
 	u.clear(i, max(hole, 1))
 	s.cursor = i + max(hole, 1)
 	return i, hole, true
