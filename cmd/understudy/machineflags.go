@@ -46,6 +46,10 @@ func (m *machineFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&m.initrd, "initrd", "", "initial RAM disk")
 	f.StringVar(&m.append, "append", "", "kernel command line, or words to add to the image's")
 	f.StringVar(&m.memory, "memory", "", "guest memory, as 256M (default: the image's, or 256M)")
+	f.StringVar(&m.memory, "mem", "", "the same as --memory")
+	f.StringVar(&m.append, "cmdline", "", "the same as --append")
+	_ = f.MarkHidden("mem")
+	_ = f.MarkHidden("cmdline")
 	f.StringArrayVar(&m.disks, "disk", nil, "raw disk file, FILE or FILE:ro (repeatable)")
 }
 
