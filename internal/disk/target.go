@@ -341,7 +341,8 @@ func (t *Target) take(r record, msg []byte) error {
 }
 
 // Finish makes a complete copy durable, gives it its name in place of what had it, and opens it: a disk, not
-// started, where the results of the requests in flight wait. The machine must not run from the copy before.
+// started, where the results of the requests in flight wait. The machine must not run from the copy before. It
+// waits for the host's disk; the primary need not wait for it.
 func (t *Target) Finish() (*Disk, error) {
 	if t.err != nil {
 		return nil, t.err
