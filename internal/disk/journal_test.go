@@ -201,9 +201,9 @@ func runEpochs(t *testing.T, seed uint64, units int) (e epochs, p *power) {
 // in the recovery. The disks are always as at the end of the last committed epoch.
 func TestJournalSurvivesEveryCrash(t *testing.T) {
 	const plenty = 1 << 30
-	stride, often := 67, 20
+	stride, often := 151, 12
 	if testing.Short() {
-		stride, often = 401, 5
+		stride, often = 601, 3
 	}
 	for seed := range uint64(8) {
 		whole, p := runEpochs(t, seed, plenty)
