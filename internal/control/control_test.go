@@ -253,7 +253,7 @@ func TestBothDie(t *testing.T) {
 	a.kill()
 	b.kill()
 	m := f.await("web", "stuck", func(m *api.Machine) bool { return m.State == "stuck" })
-	if !strings.Contains(m.Reason, "no word from hosts") {
+	if !strings.Contains(m.Reason, "no word from host") {
 		t.Errorf("reason %q", m.Reason)
 	}
 	// A host that comes back comes without the state: the machine stays stuck, and is not booted anew behind its user's back.

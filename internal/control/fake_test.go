@@ -83,7 +83,9 @@ func (f *fleetTest) begin() {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	f.address = ln.Addr().String()
+	if strings.HasSuffix(f.address, ":0") {
+		f.address = ln.Addr().String() // hosts read it later on
+	}
 	if f.store, err = OpenBolt(filepath.Join(f.dir, "control.db")); err != nil {
 		f.t.Fatal(err)
 	}

@@ -221,12 +221,15 @@ func (c *Control) stateOf(m *machine, now time.Time) (state, reason string) {
 		}
 		return stateStarting, ""
 	}
-	if c.settled(now) && !c.isReady(m.view.Primary) && !c.isReady(m.view.Backup) {
+	if c.settled(now) && !c.isReady(m.view.Primary) && !(m.inSync && c.isReady(m.view.Backup)) {
 		// Perhaps it runs, and only control is cut off.
-		if m.view.Backup == "" {
+		switch {
+		case m.inSync:
+			return stateStuck, fmt.Sprintf("no word from hosts %s and %s, which have its state", m.view.Primary, m.view.Backup)
+		case m.acked && m.view.Backup == "":
 			return stateStuck, fmt.Sprintf("no word from host %s, which alone has its state", m.view.Primary)
 		}
-		return stateStuck, fmt.Sprintf("no word from hosts %s and %s, which have its state", m.view.Primary, m.view.Backup)
+		return stateStuck, fmt.Sprintf("no word from host %s; nobody else is known to have its state", m.view.Primary)
 	}
 	if m.Up {
 		return stateRunning, ""
