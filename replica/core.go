@@ -103,6 +103,7 @@ type Core struct {
 	ships  bool      // entries are kept for the backup and sent to it
 	gated  bool      // outputs wait for the backup's acknowledgements. Invariant: false only where the view allows it, see doc.go
 	syncAt event.Seq // gated: a backup that holds this entry holds all that ever left
+	epochs bool      // see ByEpochs
 	joinAt event.Seq // ships: the entry after which the backup's state was taken
 
 	last     event.Seq // newest entry appended here (primary) or received (backup)

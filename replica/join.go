@@ -49,8 +49,23 @@ func (c *Core) Restored(now time.Duration, v ViewNumber, primary string, s event
 // without the next one.
 func (c *Core) gate(now time.Duration) {
 	c.gated = true
-	c.syncAt = c.last + 1
-	c.notice(now, "%s holds the state; output waits for it from entry %d on", c.peer, c.syncAt)
+	c.syncAt = noEntry
+	c.notice(now, "%s holds the state; output waits for it after entry %d", c.peer, c.last)
+}
+
+// noEntry is beyond every entry.
+const noEntry event.Seq = 1 << 62
+
+// ByEpochs says that entries do not speak for the moment at which they are appended, but for an earlier one: in
+// checkpoint mode an epoch's entries are appended while the next epoch runs. The caller then calls Cover itself.
+func (c *Core) ByEpochs(on bool) { c.epochs = on }
+
+// Cover tells that the next entry to be appended stands behind all that has left ungated: whoever holds it may take
+// over. Append does this by itself, unless ByEpochs is on.
+func (c *Core) Cover() {
+	if c.role == Primary && c.gated && c.syncAt == noEntry {
+		c.syncAt = c.last + 1
+	}
 }
 
 // stopShipping gives up a backup that was joining. Nobody was told that it may take over, so no view has to change.

@@ -17,6 +17,9 @@ func (c *Core) Append(now time.Duration, entries []event.Entry) error {
 	if c.role != Primary {
 		return ErrNotPrimary
 	}
+	if !c.epochs && len(entries) > 0 {
+		c.Cover()
+	}
 	for i := range entries {
 		c.last++
 		entries[i].Seq = c.last
