@@ -201,7 +201,7 @@ func runEpochs(t *testing.T, seed uint64, units int) (e epochs, p *power) {
 // in the recovery. The disks are always as at the end of the last committed epoch.
 func TestJournalSurvivesEveryCrash(t *testing.T) {
 	const plenty = 1 << 30
-	stride, often := 151, 12
+	stride, often := 151, 30
 	if testing.Short() {
 		stride, often = 601, 3
 	}
