@@ -155,7 +155,7 @@ func (p *process) why() string {
 	case p.exitCode() == exitReboot:
 		return "the guest asked for a reboot"
 	case p.exitCode() == exitHalted:
-		return "halted: " + orElse(words, "it lost its part")
+		return "halted: " + orElse(strings.TrimPrefix(words, "halted: "), "it lost its part")
 	}
 	return orElse(words, fmt.Sprintf("ended with code %d", p.exitCode()))
 }
