@@ -20,13 +20,14 @@ import (
 	"understudy/arbiter/etcdstore"
 	"understudy/internal/control"
 	"understudy/internal/pki"
+	"understudy/view"
 )
 
 // controlFlags are those of `understudy control`.
 type controlFlags struct {
 	listen, data, etcd, tlsDir, lan, advertise string
 	insecure, stopLAN                          bool
-	lostAfter                                  time.Duration
+	lostAfter, deadAfter                       time.Duration
 }
 
 func controlCommand() *cobra.Command {
@@ -54,6 +55,7 @@ Prints one JSON line {"listen": ADDRESS} when it is ready.`,
 	f.BoolVar(&o.stopLAN, "stop-lan", false, "end the LAN daemon that a control with this --data has started, and return")
 	f.BoolVar(&o.insecure, "insecure", insecureDefault(), "without certificates; only on loopback (environment: "+envInsecure+"=1)")
 	f.StringVar(&o.tlsDir, "tls-dir", os.Getenv(envTLSDir), "directory with ca.pem, control.pem and control-key.pem, see understudy cert (environment: "+envTLSDir+")")
+	f.DurationVar(&o.deadAfter, "dead-after", view.DefaultDeadPings*view.DefaultPingInterval, "silence after which the view service holds a replica for dead")
 	f.DurationVar(&o.lostAfter, "lost-after", control.DefaultLostAfter, "silence after which a host's spare parts go to others")
 	return c
 }
@@ -62,6 +64,9 @@ func (o *controlFlags) run(c *cobra.Command) error {
 	ctx := c.Context()
 	if o.tlsDir == "" && !o.insecure {
 		return errCertificates("control")
+	}
+	if o.deadAfter < 2*view.DefaultPingInterval || o.deadAfter > time.Hour || o.lostAfter < time.Second {
+		return fmt.Errorf("--dead-after %v, --lost-after %v: want 200ms to 1h, and at least 1s", o.deadAfter, o.lostAfter)
 	}
 	id, err := identity(o.tlsDir, control.Name)
 	if err != nil {
@@ -93,6 +98,7 @@ func (o *controlFlags) run(c *cobra.Command) error {
 		return err
 	}
 	cfg := control.Config{Identity: id, LostAfter: o.lostAfter, Log: logger(c)}
+	cfg.View.DeadPings = int(o.deadAfter / view.DefaultPingInterval)
 	stores, err := o.open(id)
 	if err != nil {
 		return err

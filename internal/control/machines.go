@@ -99,12 +99,15 @@ func (c *Control) progressText(m *machine) string {
 		if m.Last != "" {
 			return fmt.Sprintf("waits for host %s, which has its disks", m.Last)
 		}
-		for _, h := range c.hosts {
+		text := "waits for a host that is ready"
+		for _, h := range c.candidates(m) {
 			if h.ready && !h.draining {
-				return fmt.Sprintf("no host has %s of memory free", sizeText(m.mem()))
+				if text = fmt.Sprintf("no host has %s of memory free", sizeText(m.mem())); h.free >= m.mem() {
+					return "looks for a host"
+				}
 			}
 		}
-		return "waits for a host that is ready"
+		return text
 	case stateStarting:
 		if m.lanErr != "" && m.lan == "" {
 			return "waits for its LAN: " + m.lanErr

@@ -61,7 +61,7 @@ func (c *Control) sawView(m *machine, v view.View, claimant string, now time.Tim
 	if first {
 		return
 	}
-	c.event("view.changed", m.spec.Name, v.Primary, uint64(v.Number), "%s", viewText(m, v))
+	c.event("view.changed", m.spec.Name, v.Primary, uint64(v.Number), "%s", viewText(m, old, v))
 	if old.Number > 0 && old.Primary != v.Primary {
 		m.Failovers++
 		m.dirty = true
@@ -75,7 +75,7 @@ func (c *Control) sawView(m *machine, v view.View, claimant string, now time.Tim
 }
 
 // viewText tells who made a view, and why.
-func viewText(m *machine, v view.View) string {
+func viewText(m *machine, old, v view.View) string {
 	text := fmt.Sprintf("view %d: primary %s, no backup", v.Number, v.Primary)
 	if v.Backup != "" {
 		text = fmt.Sprintf("view %d: primary %s, backup %s", v.Number, v.Primary, v.Backup)
@@ -88,6 +88,8 @@ func viewText(m *machine, v view.View) string {
 		return text + "; by the view service: " + why
 	case strings.HasPrefix(m.claimant, "control-"):
 		return text + "; by the view service"
+	case old.Number+1 == v.Number && v.Primary == old.Backup && v.Backup == old.Primary:
+		return text + "; handed over by " + old.Primary
 	}
 	return text + "; by the claim of a replica"
 }
@@ -208,33 +210,42 @@ func (c *Control) stateOf(m *machine, now time.Time) (state, reason string) {
 		return stateEnded, endText(m.ExitCode)
 	case m.Stopped:
 		return stateStopped, ""
+	case m.view.Number == 0 && len(m.refused) > 0 && m.Founder == "":
+		return stateStuck, "no host can start it: " + c.refusalText(m)
 	}
-	if why, stopped := strings.CutPrefix(m.why, "stopped"); stopped {
-		return stateStuck, strings.TrimPrefix(why, ": ")
+	// A host that is slow for a moment, or a replica that is about to claim a view itself, is no reason to give up.
+	if reason = c.whyStuck(m, now); reason == "" {
+		m.stuckSince = time.Time{}
+	} else if m.stuckSince.IsZero() {
+		m.stuckSince = now
 	}
-	if m.view.Number == 0 {
-		if len(m.refused) > 0 && m.Founder == "" {
-			return stateStuck, "no host can start it: " + c.refusalText(m)
-		}
-		if m.Founder == "" {
-			return statePlacing, ""
-		}
-		return stateStarting, ""
-	}
-	if c.settled(now) && !c.isReady(m.view.Primary) && !(m.inSync && c.isReady(m.view.Backup)) {
-		// Perhaps it runs, and only control is cut off.
-		switch {
-		case m.inSync:
-			return stateStuck, fmt.Sprintf("no word from hosts %s and %s, which have its state", m.view.Primary, m.view.Backup)
-		case m.acked && m.view.Backup == "":
-			return stateStuck, fmt.Sprintf("no word from host %s, which alone has its state", m.view.Primary)
-		}
-		return stateStuck, fmt.Sprintf("no word from host %s; nobody else is known to have its state", m.view.Primary)
-	}
-	if m.Up {
+	switch {
+	case reason != "" && now.Sub(m.stuckSince) >= c.cfg.LostAfter:
+		return stateStuck, reason
+	case m.Up:
 		return stateRunning, ""
+	case m.view.Number == 0 && m.Founder == "":
+		return statePlacing, ""
 	}
 	return stateStarting, ""
+}
+
+// whyStuck says why nobody can go on with a machine at present; empty if somebody can.
+func (c *Control) whyStuck(m *machine, now time.Time) string {
+	if why, stopped := strings.CutPrefix(m.why, "stopped"); stopped {
+		return strings.TrimPrefix(why, ": ")
+	}
+	if m.view.Number == 0 || !c.settled(now) || c.isReady(m.view.Primary) || m.inSync && c.isReady(m.view.Backup) {
+		return ""
+	}
+	// Perhaps it runs, and only control is cut off.
+	switch {
+	case m.inSync:
+		return fmt.Sprintf("no word from hosts %s and %s, which have its state", m.view.Primary, m.view.Backup)
+	case m.acked && m.view.Backup == "":
+		return fmt.Sprintf("no word from host %s, which alone has its state", m.view.Primary)
+	}
+	return fmt.Sprintf("no word from host %s; nobody else is known to have its state", m.view.Primary)
 }
 
 func (c *Control) isReady(name string) bool {
@@ -312,7 +323,7 @@ func (c *Control) tellFailover(m *machine, p *api.Replica, now time.Time) {
 
 // tellTransfer tells of a state transfer at its begin, at every quarter and at its end.
 func (c *Control) tellTransfer(m *machine, p *api.Replica) {
-	if p == nil || p.Transfer == nil {
+	if p == nil || p.Transfer == nil || p.Transfer.TotalBytes == 0 || p.View != uint64(m.view.Number) {
 		if m.transfer > 0 && m.inSync {
 			c.event("transfer.done", m.spec.Name, m.view.Backup, uint64(m.view.Number), "%s holds the state", m.view.Backup)
 		}
@@ -320,10 +331,7 @@ func (c *Control) tellTransfer(m *machine, p *api.Replica) {
 		return
 	}
 	t := p.Transfer
-	quarter := 1
-	if t.TotalBytes > 0 {
-		quarter = 1 + int(4*min(t.DoneBytes, t.TotalBytes)/t.TotalBytes)
-	}
+	quarter := 1 + int(4*min(t.DoneBytes, t.TotalBytes)/t.TotalBytes)
 	switch {
 	case m.transfer == 0:
 		c.event("transfer.started", m.spec.Name, t.To, uint64(m.view.Number), "sends the state to %s, %s", t.To, sizeText(t.TotalBytes))
@@ -338,7 +346,7 @@ func transferText(t *api.Transfer) string {
 	if t.TotalBytes > 0 {
 		text = fmt.Sprintf("joining %d%%", 100*min(t.DoneBytes, t.TotalBytes)/t.TotalBytes)
 	}
-	if t.Left != nil {
+	if t.TotalBytes > 0 && t.Left.AsDuration() > 0 {
 		text += fmt.Sprintf(", %.1f s left", t.Left.AsDuration().Seconds())
 	}
 	return text

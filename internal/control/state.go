@@ -60,14 +60,16 @@ type machine struct {
 	why      string            // what the view service waits for
 	whys     map[uint64]string // why a view was claimed, from the view service's notices
 
-	lan      string // address; empty until the LAN daemon has answered
-	lanBusy  bool   // a call of the LAN daemon is under way
-	lanAt    time.Time
-	lanErr   string
-	state    string
-	reason   string
-	refused  map[string]string // hosts that could not found it, and why
-	progress *api.HostProgress // newest word of the founder
+	lan     string // address; empty until the LAN daemon has answered
+	lanBusy bool   // a call of the LAN daemon is under way
+	lanAt   time.Time
+	lanErr  string
+	state   string
+	reason  string
+	// stuckSince is since when nobody can go on with it.
+	stuckSince time.Time
+	refused    map[string]string // hosts that could not found it, and why
+	progress   *api.HostProgress // newest word of the founder
 
 	handing bool // a handover is under way
 	// pause is how long the machine stood still for the handover that made view pauseView.
