@@ -196,6 +196,6 @@ func transactionCommands() []Command {
 		{"exec", 1, FlagNoScript | FlagLoading | FlagStale | FlagSkipSlowlog, 0, 0, 0, 0, "1.2.0", "Execute the transaction", "transactions", nil},
 		{"discard", 1, FlagNoScript | FlagLoading | FlagStale | f | FlagAllowBusy, 0, 0, 0, 0, "2.0.0", "Forget the transaction", "transactions", nil},
 		{"watch", -2, FlagNoScript | FlagLoading | FlagStale | f | FlagAllowBusy, 1, -1, 1, 0, "2.2.0", "Let the next transaction fail if a key changes", "transactions", nil},
-		{"unwatch", 1, FlagNoScript | FlagLoading | FlagStale | f | FlagAllowBusy, 0, 0, 0, 0, "2.2.0", "Forget the watched keys", "transactions", nil},
+		{"unwatch", 1, FlagNoScript | FlagLoading | FlagStale | f | FlagAllowBusy, 0, 0, 0, 0, "2.2.0", "Forget the watched keys", "transactions", (*Call).nothing},
 	}
 }

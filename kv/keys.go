@@ -350,6 +350,9 @@ func (c *Call) ping() {
 
 func (c *Call) echo() { c.bulk(c.args[1]) }
 
+// nothing is UNWATCH within a transaction, where it has nothing left to do.
+func (c *Call) nothing() { c.ok() }
+
 // time answers with the instant of the entry.
 func (c *Call) time() {
 	c.array(2)

@@ -26,8 +26,6 @@ type vec[T any] struct {
 	n      int
 }
 
-func (v *vec[T]) len() int { return v.n }
-
 // at returns item i to be read.
 func (v *vec[T]) at(i int) *T { return &v.chunks[i/chunkLen].items[i%chunkLen] }
 
