@@ -1,7 +1,6 @@
 package host
 
 import (
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 
 	"understudy/event"
 	"understudy/internal/disk"
+	"understudy/internal/logchannel"
 	"understudy/machine"
 	"understudy/machine/pages"
 	"understudy/replica"
@@ -42,21 +42,21 @@ func (r *Replica) receiveStates() {
 
 // receiveState is one connection of a primary, from its hello to its end.
 func (r *Replica) receiveState(conn net.Conn) error {
-	c, err := hear(conn, r.opt.Identity, "")
+	c, err := logchannel.Hear[machineParams](conn, r.opt.Identity, "")
 	if err != nil {
 		return err
 	}
 	if err := r.checkCaller(c); err != nil {
-		return c.refuse(err)
+		return c.Refuse(err)
 	}
 	// A former attempt of the same primary may not know yet that it has failed.
 	r.mu.Lock()
 	if role := r.core.Role(); (role == replica.Spare || role == replica.Joining) && r.ch != nil {
-		r.ch.close()
+		r.ch.Close()
 	}
 	r.mu.Unlock()
-	if !r.until(handshakeTimeout/2, func() bool { return r.ch == nil && r.core.Role() == replica.Spare }) {
-		return c.refuse(errors.New("this replica has another part"))
+	if !r.until(logchannel.HandshakeTimeout/2, func() bool { return r.ch == nil && r.core.Role() == replica.Spare }) {
+		return c.Refuse(errors.New("this replica has another part"))
 	}
 	r.stage.Lock()
 	r.mu.Lock()
@@ -69,9 +69,9 @@ func (r *Replica) receiveState(conn net.Conn) error {
 	}
 	if err != nil {
 		r.stage.Unlock()
-		return c.refuse(err)
+		return c.Refuse(err)
 	}
-	ch, err := c.accept(r.life)
+	ch, err := c.Accept(r.life)
 	if err != nil {
 		in.close()
 		r.stage.Unlock()
@@ -81,13 +81,13 @@ func (r *Replica) receiveState(conn net.Conn) error {
 	r.attach(ch, c.Life)
 	r.log.Info("receives the state", "from", c.From, "view", c.View, "MiB", in.cfg.MemBytes>>20)
 	r.workers.Go(in.tellHashes)
-	err = ch.receive(in.frame)
+	err = ch.Receive(in.frame)
 	if !in.complete {
-		ch.sendFrame(frameSorry, []byte(err.Error())) // in vain if it is the channel that failed
-		ch.finish()
-		time.AfterFunc(time.Second, ch.close)
+		ch.SendFrame(frameSorry, []byte(err.Error())) // in vain if it is the channel that failed
+		ch.Finish()
+		time.AfterFunc(time.Second, ch.Close)
 		<-in.told
-		ch.done.Wait()
+		ch.Wait()
 		in.close()
 		r.stage.Unlock()
 	}
@@ -97,13 +97,11 @@ func (r *Replica) receiveState(conn net.Conn) error {
 
 // checkCaller tells whether the caller is the primary of a view whose backup is this very life.
 func (r *Replica) checkCaller(c *caller) error {
-	if err := c.check(r.opt.Group, r.opt.Name); err != nil {
+	if err := c.Check(ProtocolVersion, r.opt.Group, r.opt.Name); err != nil {
 		return err
 	}
-	if t, ok := c.conn.(*tls.Conn); ok {
-		if err := t.ConnectionState().PeerCertificates[0].VerifyHostname(c.From); err != nil {
-			return fmt.Errorf("%q does not show a certificate with its name: %w", c.From, err)
-		}
+	if err := c.CheckName(); err != nil {
+		return err
 	}
 	// It may have heard of the view before us.
 	deadline := time.Now().Add(viewPatience)
@@ -123,7 +121,7 @@ func (r *Replica) checkCaller(c *caller) error {
 type receiver struct {
 	r        *Replica
 	c        *caller
-	ch       *channel
+	ch       *logchannel.Channel
 	cfg      machine.Config
 	m        *machine.Machine
 	dec      pages.Decoder
@@ -188,12 +186,12 @@ func (in *receiver) tellHashes() {
 		for {
 			msg, complete, err := t.Hashes(buf)
 			if err != nil {
-				in.ch.sendFrame(frameSorry, []byte(err.Error()))
-				in.ch.finish()
+				in.ch.SendFrame(frameSorry, []byte(err.Error()))
+				in.ch.Finish()
 				return
 			}
 			buf = msg
-			if !in.ch.sendFrame(frameDisk, []byte{byte(i)}, msg) {
+			if !in.ch.SendFrame(frameDisk, []byte{byte(i)}, msg) {
 				return
 			}
 			if complete {
@@ -213,7 +211,7 @@ func (in *receiver) frame(kind byte, body []byte) error {
 		return in.dec.Decode(body, in.m.Pages(), in.m.Page, in.m.InstallPage)
 	case frameDisk:
 		if len(body) == 0 || int(body[0]) >= len(in.targets) {
-			return fmt.Errorf("%w: of a disk that there is not", errFrame)
+			return fmt.Errorf("%w: of a disk that there is not", logchannel.ErrFrame)
 		}
 		<-in.told // ends at the latest when the channel does
 		done, err := in.targets[body[0]].Apply(body[1:])
@@ -223,11 +221,11 @@ func (in *receiver) frame(kind byte, body []byte) error {
 		return err
 	case frameConsole:
 		if len(body) < 8 {
-			return fmt.Errorf("%w: console without an offset", errFrame)
+			return fmt.Errorf("%w: console without an offset", logchannel.ErrFrame)
 		}
 		end := int64(binary.BigEndian.Uint64(body))
 		if end < int64(len(body)-8) {
-			return fmt.Errorf("%w: console of %d bytes at offset %d", errFrame, len(body)-8, end)
+			return fmt.Errorf("%w: console of %d bytes at offset %d", logchannel.ErrFrame, len(body)-8, end)
 		}
 		in.r.said.restore(end, body[8:])
 		return nil
@@ -242,10 +240,10 @@ func (in *receiver) finish(body []byte) error {
 	r := in.r
 	seq, n := binary.Uvarint(body)
 	if n <= 0 {
-		return fmt.Errorf("%w: state without a sequence number", errFrame)
+		return fmt.Errorf("%w: state without a sequence number", logchannel.ErrFrame)
 	}
 	if in.whole != len(in.targets) {
-		return fmt.Errorf("%w: the state came before the disks were complete", errFrame)
+		return fmt.Errorf("%w: the state came before the disks were complete", logchannel.ErrFrame)
 	}
 	if err := in.m.LoadState(body[n:]); err != nil {
 		return err

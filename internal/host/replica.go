@@ -17,6 +17,7 @@ import (
 	"understudy/event"
 	"understudy/internal/disk"
 	"understudy/internal/lan"
+	"understudy/internal/logchannel"
 	"understudy/machine"
 	"understudy/replica"
 )
@@ -50,7 +51,7 @@ type Replica struct {
 
 	mu       sync.Mutex // guards core, ch, and what follows
 	core     *replica.Core
-	ch       *channel
+	ch       *logchannel.Channel
 	news     chan struct{} // closed and made anew at each change of role, view or protection
 	known    known
 	timeline Timeline
@@ -194,7 +195,7 @@ func (r *Replica) Run(ctx context.Context) (machine.Down, error) {
 		}
 		r.mu.Lock()
 		if r.ch != nil {
-			r.ch.close()
+			r.ch.Close()
 		}
 		r.mu.Unlock()
 	})
@@ -289,7 +290,7 @@ func (r *Replica) meet() error {
 	r.log.Info("looks for its backup", "name", r.opt.Name, "address", r.opt.PeerAddr)
 	ctx, cancel := context.WithTimeout(r.runCtx, r.opt.PeerTimeout)
 	defer cancel()
-	ch, life, err := dialBackup(ctx, r.opt.PeerAddr, r.opt.Identity, r.hello(r.opt.Peer, 0))
+	ch, life, err := logchannel.Dial(ctx, r.opt.PeerAddr, r.opt.Identity, r.hello(r.opt.Peer, 0))
 	if err != nil {
 		return r.causeOr(err)
 	}
@@ -357,10 +358,10 @@ func (r *Replica) checkArbiter() error {
 }
 
 // join puts the log channel of a pair to work.
-func (r *Replica) join(ch *channel, life string) {
+func (r *Replica) join(ch *logchannel.Channel, life string) {
 	r.attach(ch, life)
 	r.workers.Go(func() {
-		err := ch.receive(func(kind byte, body []byte) error { return r.step(ch, kind, body) })
+		err := ch.Receive(func(kind byte, body []byte) error { return r.step(ch, kind, body) })
 		r.part(ch, err)
 		r.do(func(now time.Duration) {
 			if r.core.Role() == replica.Joining {
@@ -372,7 +373,7 @@ func (r *Replica) join(ch *channel, life string) {
 }
 
 // attach makes ch the log channel.
-func (r *Replica) attach(ch *channel, life string) {
+func (r *Replica) attach(ch *logchannel.Channel, life string) {
 	r.mu.Lock()
 	r.ch = ch
 	r.mu.Unlock()
@@ -380,8 +381,8 @@ func (r *Replica) attach(ch *channel, life string) {
 }
 
 // step gives the core a message that came over ch, if that is still the log channel.
-func (r *Replica) step(ch *channel, kind byte, body []byte) error {
-	m, err := parseMessage(kind, body)
+func (r *Replica) step(ch *logchannel.Channel, kind byte, body []byte) error {
+	m, err := logchannel.ParseMessage(kind, body)
 	if err != nil {
 		return fmt.Errorf("read log channel: %w", err)
 	}
@@ -398,16 +399,16 @@ func (r *Replica) step(ch *channel, kind byte, body []byte) error {
 }
 
 // part is the end of a channel.
-func (r *Replica) part(ch *channel, err error) {
-	ch.close()
-	ch.done.Wait()
+func (r *Replica) part(ch *logchannel.Channel, err error) {
+	ch.Close()
+	ch.Wait()
 	if r.runCtx.Err() == nil {
 		r.log.Info("log channel closed", "reason", describeClose(err))
 	}
 	r.do(func(now time.Duration) {
 		if r.ch == ch {
 			r.ch = nil
-			r.lastBytes += ch.sent.Load() + ch.arrived.Load()
+			r.lastBytes += ch.SentBytes() + ch.ArrivedBytes()
 			r.core.PeerDown(now)
 			r.changed()
 		}
@@ -430,11 +431,11 @@ func (r *Replica) do(f func(now time.Duration)) {
 	f(now)
 	ready := r.core.Ready()
 	if len(ready.Messages) > 0 && r.ch != nil {
-		r.ch.send(ready.Messages)
+		r.ch.Send(ready.Messages)
 	}
 	if ready.HangUp && r.ch != nil {
-		r.ch.finish()
-		r.lastBytes += r.ch.sent.Load() + r.ch.arrived.Load()
+		r.ch.Finish()
+		r.lastBytes += r.ch.SentBytes() + r.ch.ArrivedBytes()
 		r.ch = nil
 	}
 	for _, o := range ready.Release {

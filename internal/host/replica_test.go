@@ -17,6 +17,7 @@ import (
 	"understudy/arbiter"
 	"understudy/arbiter/memstore"
 	"understudy/event"
+	"understudy/internal/logchannel"
 	"understudy/internal/oracle/asm"
 	"understudy/internal/pki"
 	"understudy/machine"
@@ -222,7 +223,7 @@ func TestBackupTurnsStrangersAway(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ln := listenLoopback(t)
 	_, b := start(t, ctx, Options{Name: "b", Peer: "a", Group: "g", Listener: ln, Machine: testMachine(talker(1)), Arbiter: memstore.New()})
-	for _, text := range []string{"GET / HTTP/1.1\r\n\r\n", string(appendMessage(nil, &sampleMessages[0]))} {
+	for _, text := range []string{"GET / HTTP/1.1\r\n\r\n", string(logchannel.AppendMessage(nil, &replica.Message{Type: replica.MsgAppend, View: 1, Sent: 1}))} {
 		conn, err := net.Dial("tcp", ln.Addr().String())
 		if err != nil {
 			t.Fatal(err)
@@ -237,11 +238,7 @@ func TestBackupTurnsStrangersAway(t *testing.T) {
 		conn.Close()
 	}
 	other := hello{Version: ProtocolVersion + 1, Group: "g", From: "a", To: "b"}
-	conn, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := greet(conn, other); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "protocol versions differ") {
+	if _, _, err := logchannel.Dial(ctx, ln.Addr().String(), nil, other); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "protocol versions differ") {
 		t.Errorf("another protocol version: %v", err)
 	}
 	cancel()
@@ -257,22 +254,22 @@ func sluggish(t *testing.T, ln net.Listener) {
 	defer conn.Close()
 	in := bufio.NewReader(conn)
 	var h hello
-	if err := receiveJSON(in, frameHello, &h); err != nil {
+	if err := logchannel.ReceiveJSON(in, logchannel.KindHello, &h); err != nil {
 		t.Error(err)
 		return
 	}
-	if err := sendJSON(conn, frameWelcome, welcome{}); err != nil {
+	if err := logchannel.SendJSON(conn, logchannel.KindWelcome, logchannel.Welcome{}); err != nil {
 		t.Error(err)
 		return
 	}
 	var buf []byte
 	var last event.Seq
 	for {
-		kind, body, err := readFrame(in, &buf)
+		kind, body, err := logchannel.ReadFrame(in, &buf)
 		if err != nil {
 			return
 		}
-		m, err := parseMessage(kind, body)
+		m, err := logchannel.ParseMessage(kind, body)
 		if err != nil {
 			t.Error(err)
 			return
@@ -281,7 +278,7 @@ func sluggish(t *testing.T, ln net.Listener) {
 			last = m.Entries[n-1].Seq
 		}
 		ack := replica.Message{Type: replica.MsgAck, View: m.View, Echo: m.Sent, Held: last}
-		if _, err := conn.Write(appendMessage(nil, &ack)); err != nil {
+		if _, err := conn.Write(logchannel.AppendMessage(nil, &ack)); err != nil {
 			return
 		}
 	}
@@ -349,15 +346,15 @@ func TestFrozenUntilTheArbiterIsBack(t *testing.T) {
 func fakePrimary(t *testing.T, ctx context.Context, addr string, cfg machine.Config, entries []event.Entry) {
 	t.Helper()
 	cfg.Rate = machine.DefaultRate
-	ch, _, err := dialBackup(ctx, addr, nil, hello{Version: ProtocolVersion, Group: "g", From: "a", To: "b", Machine: describe(&cfg)})
+	ch, _, err := logchannel.Dial(ctx, addr, nil, hello{Version: ProtocolVersion, Group: "g", From: "a", To: "b", Machine: describe(&cfg)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	go func() {
-		defer ch.done.Wait()
-		defer ch.close()
+		defer ch.Wait()
+		defer ch.Close()
 		for at := time.Duration(1); ctx.Err() == nil; at++ {
-			ch.send([]replica.Message{{Type: replica.MsgAppend, InSync: true, View: 1, Sent: at, Entries: entries}})
+			ch.Send([]replica.Message{{Type: replica.MsgAppend, InSync: true, View: 1, Sent: at, Entries: entries}})
 			entries = nil
 			time.Sleep(5 * time.Millisecond)
 		}
@@ -442,7 +439,7 @@ func TestLogChannelWithCertificates(t *testing.T) {
 	var out buffer
 	_, b := start(t, t.Context(), Options{Name: "b", Peer: "a", Group: "g", Listener: ln, Machine: cfg, Arbiter: reg, SuspectAfter: 2 * time.Second, Identity: id["b"]})
 	for _, stranger := range []*pki.Identity{nil, id["c"]} {
-		_, _, err := dialBackup(t.Context(), ln.Addr().String(), stranger, hello{Version: ProtocolVersion, Group: "g", From: "a", To: "b", Machine: describe(&cfg)})
+		_, _, err := logchannel.Dial(t.Context(), ln.Addr().String(), stranger, hello{Version: ProtocolVersion, Group: "g", From: "a", To: "b", Machine: describe(&cfg)})
 		if err == nil {
 			t.Fatal("a stranger was welcomed")
 		}

@@ -10,6 +10,7 @@ import (
 
 	"understudy/event"
 	"understudy/internal/disk"
+	"understudy/internal/logchannel"
 
 	"understudy/machine/mem"
 	"understudy/machine/pages"
@@ -63,7 +64,7 @@ type sender struct {
 	p  Transfer
 
 	// of one attempt
-	ch       *channel
+	ch       *logchannel.Channel
 	ctx      context.Context
 	fail     context.CancelCauseFunc
 	hashes   chan []byte // what the target says of its disks: index, message
@@ -154,7 +155,7 @@ func (s *sender) attempt() error {
 		return fmt.Errorf("nobody knows the address of %s yet", s.to)
 	}
 	dial, cancel := context.WithTimeout(s.life, 2*time.Second)
-	ch, life, err := dialBackup(dial, addr, r.opt.Identity, r.hello(s.to, uint64(s.view)))
+	ch, life, err := logchannel.Dial(dial, addr, r.opt.Identity, r.hello(s.to, uint64(s.view)))
 	cancel()
 	if err != nil {
 		return err
@@ -164,13 +165,13 @@ func (s *sender) attempt() error {
 	s.hashes = make(chan []byte, 4)
 	r.attach(ch, life)
 	r.workers.Go(func() {
-		err := ch.receive(s.frame)
+		err := ch.Receive(s.frame)
 		s.fail(fmt.Errorf("log channel to %s: %s", s.to, describeClose(err)))
 		r.part(ch, err)
 	})
 	err = s.send()
 	if err != nil {
-		ch.close()
+		ch.Close()
 	}
 	s.fail(err)
 	return err
@@ -313,7 +314,7 @@ func (s *sender) frameOut(kind byte, parts ...[]byte) error {
 	for _, p := range parts {
 		s.spent += uint64(len(p))
 	}
-	s.spent += frameHead + 1
+	s.spent += logchannel.HeadBytes + 1
 	if b := s.r.opt.Bandwidth; b > 0 {
 		due := s.began.Add(time.Duration(float64(s.spent) / float64(b) * 1e9))
 		if wait := time.Until(due); wait > 0 {
@@ -323,7 +324,7 @@ func (s *sender) frameOut(kind byte, parts ...[]byte) error {
 			}
 		}
 	}
-	if !s.ch.sendFrame(kind, parts...) || s.ctx.Err() != nil {
+	if !s.ch.SendFrame(kind, parts...) || s.ctx.Err() != nil {
 		return context.Cause(s.ctx)
 	}
 	return nil
@@ -341,7 +342,7 @@ func (s *sender) openSources() error {
 		select {
 		case msg := <-s.hashes:
 			if len(msg) == 0 || int(msg[0]) >= len(s.sources) {
-				return fmt.Errorf("%w: of a disk that there is not", errFrame)
+				return fmt.Errorf("%w: of a disk that there is not", logchannel.ErrFrame)
 			}
 			done, err := s.sources[msg[0]].Compare(msg[1:])
 			if err != nil {
@@ -440,7 +441,7 @@ func (s *sender) cut(dirty []uint32) error {
 		}
 		state = r.m.SaveState()
 		var err error
-		s.ch.hold()
+		s.ch.Hold()
 		r.do(func(now time.Duration) {
 			if r.ch != s.ch {
 				err = fmt.Errorf("%s is not our backup any more", s.to)
@@ -478,13 +479,13 @@ func (s *sender) cut(dirty []uint32) error {
 	if err := s.frameOut(frameConsole, binary.BigEndian.AppendUint64(nil, uint64(consoles)), said); err != nil {
 		return err
 	}
-	if len(state) > maxFrameBytes-64 {
+	if len(state) > logchannel.MaxFrameBytes-64 {
 		return fmt.Errorf("the machine's state has %d bytes, more than a frame holds", len(state))
 	}
 	if err := s.frameOut(frameState, binary.AppendUvarint(nil, uint64(seq)), state); err != nil {
 		return err
 	}
-	s.ch.resume()
+	s.ch.Resume()
 	return nil
 }
 

@@ -120,9 +120,9 @@ func (r *Replica) Status() Status {
 	s.LogBytes = r.lastBytes
 	if r.ch != nil {
 		if c.Role() == replica.Backup {
-			s.LogBytes += r.ch.arrived.Load()
+			s.LogBytes += r.ch.ArrivedBytes()
 		} else {
-			s.LogBytes += r.ch.sent.Load()
+			s.LogBytes += r.ch.SentBytes()
 		}
 	}
 	s.Timeline = r.timeline

@@ -1,4 +1,4 @@
-package host
+package logchannel
 
 import (
 	"bufio"
@@ -18,23 +18,24 @@ import (
 // which is a reason for suspicion like any other.
 const maxQueuedBytes = 256 << 20
 
-// maxFramesBytes is what may wait to be written before sendFrame waits too.
+// maxFramesBytes is what may wait to be written before SendFrame waits too.
 const maxFramesBytes = 1 << 20
 
-var errPeerStuck = errors.New("the peer does not read the log channel")
+// ErrPeerStuck is why a channel was closed whose other end takes nothing any more.
+var ErrPeerStuck = errors.New("the peer does not read the log channel")
 
-// channel is one connection between primary and backup. Writing never blocks the caller: what the socket
+// Channel is one connection between primary and backup. Writing never blocks the caller: what the socket
 // takes at once is written at once, without a switch to another thread; the rest waits for a goroutine that
 // writes it when there is room, together with what has gathered meanwhile.
-type channel struct {
+type Channel struct {
 	conn    net.Conn
 	raw     syscall.RawConn // nil: always by the goroutine
 	in      *bufio.Reader
 	mu      sync.Mutex
 	ready   sync.Cond // for the writer: something to write
-	room    sync.Cond // for whoever waits in sendFrame
+	room    sync.Cond // for whoever waits in SendFrame
 	queue   []byte
-	stash   []byte // messages that wait behind what resume will bring
+	stash   []byte // messages that wait behind what Resume will bring
 	held    bool   // stash is in use
 	writing bool   // the goroutine is in a write: nothing may overtake it
 	ending  bool   // closed when the queue is empty
@@ -45,8 +46,9 @@ type channel struct {
 	done    sync.WaitGroup
 }
 
-func newChannel(conn net.Conn, in *bufio.Reader) *channel {
-	c := &channel{conn: conn, in: in}
+// New makes a channel of a connection whose handshake is over; in has what was read of it already.
+func New(conn net.Conn, in *bufio.Reader) *Channel {
+	c := &Channel{conn: conn, in: in}
 	c.ready.L, c.room.L = &c.mu, &c.mu
 	if sc, ok := conn.(syscall.Conn); ok {
 		c.raw, _ = sc.SyscallConn()
@@ -56,20 +58,20 @@ func newChannel(conn net.Conn, in *bufio.Reader) *channel {
 	return c
 }
 
-// send queues messages.
-func (c *channel) send(ms []replica.Message) {
+// Send queues messages.
+func (c *Channel) Send(ms []replica.Message) {
 	c.mu.Lock()
 	switch {
 	case c.closed:
 	case c.held:
 		for i := range ms {
-			c.stash = appendMessage(c.stash, &ms[i])
+			c.stash = AppendMessage(c.stash, &ms[i])
 		}
 		c.boundLocked(len(c.stash))
 	default:
 		idle := len(c.queue) == 0 && !c.writing
 		for i := range ms {
-			c.queue = appendMessage(c.queue, &ms[i])
+			c.queue = AppendMessage(c.queue, &ms[i])
 		}
 		if idle {
 			c.tryLocked()
@@ -83,15 +85,15 @@ func (c *channel) send(ms []replica.Message) {
 	}
 }
 
-func (c *channel) boundLocked(bytes int) {
+func (c *Channel) boundLocked(bytes int) {
 	if bytes > maxQueuedBytes {
 		c.stuck = true
 		c.closeLocked()
 	}
 }
 
-// sendFrame queues one frame of another kind, when there is room for it. It reports false if the channel ended.
-func (c *channel) sendFrame(kind byte, parts ...[]byte) bool {
+// SendFrame queues one frame of another kind, when there is room for it. It reports false if the channel ended.
+func (c *Channel) SendFrame(kind byte, parts ...[]byte) bool {
 	c.mu.Lock()
 	for len(c.queue) > maxFramesBytes && !c.closed {
 		c.room.Wait()
@@ -110,14 +112,15 @@ func (c *channel) sendFrame(kind byte, parts ...[]byte) bool {
 	return ok
 }
 
-// hold keeps messages back until resume: what is sent with sendFrame meanwhile goes before them.
-func (c *channel) hold() {
+// Hold keeps messages back until Resume: what is sent with SendFrame meanwhile goes before them.
+func (c *Channel) Hold() {
 	c.mu.Lock()
 	c.held = true
 	c.mu.Unlock()
 }
 
-func (c *channel) resume() {
+// Resume queues what Hold kept back, and holds no more.
+func (c *Channel) Resume() {
 	c.mu.Lock()
 	c.held = false
 	c.queue = append(c.queue, c.stash...)
@@ -126,8 +129,8 @@ func (c *channel) resume() {
 	c.ready.Signal()
 }
 
-// finish closes the channel when what was sent has been written.
-func (c *channel) finish() {
+// Finish closes the channel when what was sent has been written.
+func (c *Channel) Finish() {
 	c.mu.Lock()
 	c.ending = true
 	if len(c.queue) == 0 && !c.writing {
@@ -138,7 +141,7 @@ func (c *channel) finish() {
 }
 
 // tryLocked writes what the socket takes without waiting.
-func (c *channel) tryLocked() {
+func (c *Channel) tryLocked() {
 	if c.raw == nil {
 		return
 	}
@@ -157,7 +160,7 @@ func (c *channel) tryLocked() {
 	c.queue = c.queue[:copy(c.queue, c.queue[n:])]
 }
 
-func (c *channel) write() {
+func (c *Channel) write() {
 	defer c.done.Done()
 	var out []byte
 	for {
@@ -175,7 +178,7 @@ func (c *channel) write() {
 		n, err := c.conn.Write(out)
 		c.sent.Add(uint64(n))
 		if err != nil {
-			c.close()
+			c.Close()
 			return
 		}
 		c.mu.Lock()
@@ -188,27 +191,27 @@ func (c *channel) write() {
 	}
 }
 
-// receive reads messages until the connection ends, and gives the reason.
-func (c *channel) receive(each func(kind byte, body []byte) error) error {
+// Receive reads messages until the connection ends, and gives the reason.
+func (c *Channel) Receive(each func(kind byte, body []byte) error) error {
 	var buf []byte
 	for {
-		kind, body, err := readFrame(c.in, &buf)
+		kind, body, err := ReadFrame(c.in, &buf)
 		if err != nil {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			if c.stuck {
-				return errPeerStuck
+				return ErrPeerStuck
 			}
 			return err
 		}
-		c.arrived.Add(uint64(frameHead + 1 + len(body)))
+		c.arrived.Add(uint64(HeadBytes + 1 + len(body)))
 		if err := each(kind, body); err != nil {
 			return err
 		}
 	}
 }
 
-func (c *channel) closeLocked() {
+func (c *Channel) closeLocked() {
 	if !c.closed {
 		c.closed = true
 		c.conn.Close()
@@ -217,9 +220,16 @@ func (c *channel) closeLocked() {
 	}
 }
 
-// close ends the connection; it may be called from anywhere, more than once.
-func (c *channel) close() {
+// Close ends the connection; it may be called from anywhere, more than once.
+func (c *Channel) Close() {
 	c.mu.Lock()
 	c.closeLocked()
 	c.mu.Unlock()
 }
+
+// Wait returns when nothing writes to the connection any more: soon after Close, or after Finish when all is written.
+func (c *Channel) Wait() { c.done.Wait() }
+
+// SentBytes and ArrivedBytes are what has gone over the channel, frame heads included.
+func (c *Channel) SentBytes() uint64    { return c.sent.Load() }
+func (c *Channel) ArrivedBytes() uint64 { return c.arrived.Load() }

@@ -1,4 +1,4 @@
-package host
+package logchannel
 
 import (
 	"bufio"
@@ -31,34 +31,34 @@ var sampleMessages = []replica.Message{
 func TestMessagesSurviveTheWire(t *testing.T) {
 	var wire []byte
 	for i := range sampleMessages {
-		wire = appendMessage(wire, &sampleMessages[i])
+		wire = AppendMessage(wire, &sampleMessages[i])
 	}
 	r := bufio.NewReader(bytes.NewReader(wire))
 	var buf []byte
 	for i, want := range sampleMessages {
-		kind, body, err := readFrame(r, &buf)
+		kind, body, err := ReadFrame(r, &buf)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := parseMessage(kind, body)
+		got, err := ParseMessage(kind, body)
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Fatalf("message %d: %+v, %v", i, got, err)
 		}
 	}
-	if _, _, err := readFrame(r, &buf); err != io.EOF {
+	if _, _, err := ReadFrame(r, &buf); err != io.EOF {
 		t.Fatalf("after the last frame: %v", err)
 	}
 }
 
 func TestDamagedFramesAreRefused(t *testing.T) {
-	good := appendMessage(nil, &sampleMessages[0])
+	good := AppendMessage(nil, &sampleMessages[0])
 	for i := range good {
 		bad := bytes.Clone(good)
 		bad[i] ^= 0x20
 		var buf []byte
-		kind, body, err := readFrame(bufio.NewReader(bytes.NewReader(bad)), &buf)
+		kind, body, err := ReadFrame(bufio.NewReader(bytes.NewReader(bad)), &buf)
 		if err == nil {
-			_, err = parseMessage(kind, body)
+			_, err = ParseMessage(kind, body)
 		}
 		if err == nil {
 			t.Fatalf("byte %d damaged, and nobody noticed", i)
@@ -66,7 +66,7 @@ func TestDamagedFramesAreRefused(t *testing.T) {
 	}
 	for _, head := range [][]byte{{0, 0, 0, 0, 0, 0, 0, 0}, {0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}} {
 		var buf []byte
-		if _, _, err := readFrame(bufio.NewReader(bytes.NewReader(head)), &buf); !errors.Is(err, errFrame) {
+		if _, _, err := ReadFrame(bufio.NewReader(bytes.NewReader(head)), &buf); !errors.Is(err, ErrFrame) {
 			t.Fatalf("length % x: %v", head[:4], err)
 		}
 	}
@@ -74,19 +74,19 @@ func TestDamagedFramesAreRefused(t *testing.T) {
 
 func FuzzParseMessage(f *testing.F) {
 	for i := range sampleMessages {
-		b := appendMessage(nil, &sampleMessages[i])
-		f.Add(b[frameHead], b[frameHead+1:])
+		b := AppendMessage(nil, &sampleMessages[i])
+		f.Add(b[HeadBytes], b[HeadBytes+1:])
 	}
 	f.Fuzz(func(t *testing.T, kind byte, body []byte) {
-		m, err := parseMessage(kind, body)
+		m, err := ParseMessage(kind, body)
 		if err != nil {
 			return
 		}
 		if m.Sent < 0 || m.Echo < 0 {
 			return // beyond what a clock gives; the core refuses an echo of the future
 		}
-		again := appendMessage(nil, &m)
-		if _, err := parseMessage(again[frameHead], again[frameHead+1:]); err != nil {
+		again := AppendMessage(nil, &m)
+		if _, err := ParseMessage(again[HeadBytes], again[HeadBytes+1:]); err != nil {
 			t.Fatalf("%+v cannot be sent on: %v", m, err)
 		}
 	})

@@ -1,4 +1,4 @@
-package host
+package logchannel
 
 import (
 	"bufio"
@@ -13,38 +13,26 @@ import (
 	"understudy/replica"
 )
 
-// The log channel carries frames: a 32-bit big-endian length of what follows the head, a CRC-32C of it (32
-// bits, big endian), then one byte that says what the frame is, then its content. docs/formats.md has the
-// contents.
-
-// ProtocolVersion is the version of the log channel. Sides of different versions refuse each other.
-const ProtocolVersion = 2
-
+// The kinds of frames that every log channel knows. Those of a state transfer belong to who transfers; they use other
+// letters. docs/formats.md has the contents.
 const (
-	frameHello   = 'H' // primary to backup: JSON, see hello
-	frameWelcome = 'W' // backup to primary: JSON, see welcome
-	frameAppend  = 'A'
-	frameAck     = 'K'
-	frameOver    = 'O' // the view was handed over
-
-	// The state for a backup that joins, in this order where it matters; see docs/formats.md.
-	framePages   = 'P' // a batch of package pages
-	frameDisk    = 'D' // both ways: index of the disk (one byte), message of package disk
-	frameConsole = 'C' // offset behind the newest byte said on consoles (64 bits, big endian), the bytes before it
-	frameState   = 'S' // sequence number (uvarint), state of package machine: all the rest has come
-	frameSorry   = 'X' // to the primary: why the state could not be taken
+	KindHello   = 'H' // primary to backup: JSON, see Hello
+	KindWelcome = 'W' // backup to primary: JSON, see Welcome
+	kindAppend  = 'A'
+	kindAck     = 'K'
+	kindOver    = 'O' // the view was handed over
 )
 
 const (
-	frameHead = 8
-	// maxFrameBytes bounds a frame: a batch of replica's bound, one largest entry above it, and its head.
-	maxFrameBytes = 10 << 20
+	HeadBytes = 8
+	// MaxFrameBytes bounds a frame: a batch of replica's bound, one largest entry above it, and its head.
+	MaxFrameBytes = 10 << 20
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// errFrame is wrapped by errors about a peer that does not speak the protocol.
-var errFrame = errors.New("bad frame on the log channel")
+// ErrFrame is wrapped by errors about a peer that does not speak the protocol.
+var ErrFrame = errors.New("bad frame on the log channel")
 
 // beginFrame starts a frame in b; endFrame, given where it started, fills in its head.
 func beginFrame(b []byte, kind byte) []byte {
@@ -52,21 +40,21 @@ func beginFrame(b []byte, kind byte) []byte {
 }
 
 func endFrame(b []byte, start int) []byte {
-	body := b[start+frameHead:]
+	body := b[start+HeadBytes:]
 	binary.BigEndian.PutUint32(b[start:], uint32(len(body)))
 	binary.BigEndian.PutUint32(b[start+4:], crc32.Checksum(body, castagnoli))
 	return b
 }
 
-// readFrame reads one frame into buf, which it may replace by a larger one, and gives kind and content.
-func readFrame(r *bufio.Reader, buf *[]byte) (kind byte, body []byte, err error) {
-	var head [frameHead]byte
+// ReadFrame reads one frame into buf, which it may replace by a larger one, and gives kind and content.
+func ReadFrame(r *bufio.Reader, buf *[]byte) (kind byte, body []byte, err error) {
+	var head [HeadBytes]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return 0, nil, err
 	}
 	n := binary.BigEndian.Uint32(head[:])
-	if n == 0 || n > maxFrameBytes {
-		return 0, nil, fmt.Errorf("%w: length %d", errFrame, n)
+	if n == 0 || n > MaxFrameBytes {
+		return 0, nil, fmt.Errorf("%w: length %d", ErrFrame, n)
 	}
 	if cap(*buf) < int(n) {
 		*buf = make([]byte, n)
@@ -76,17 +64,17 @@ func readFrame(r *bufio.Reader, buf *[]byte) (kind byte, body []byte, err error)
 		return 0, nil, err
 	}
 	if crc32.Checksum(b, castagnoli) != binary.BigEndian.Uint32(head[4:]) {
-		return 0, nil, fmt.Errorf("%w: checksum does not match", errFrame)
+		return 0, nil, fmt.Errorf("%w: checksum does not match", ErrFrame)
 	}
 	return b[0], b[1:], nil
 }
 
-// appendMessage appends m as one frame.
-func appendMessage(b []byte, m *replica.Message) []byte {
+// AppendMessage appends m as one frame.
+func AppendMessage(b []byte, m *replica.Message) []byte {
 	start := len(b)
 	switch m.Type {
 	case replica.MsgAppend:
-		b = beginFrame(b, frameAppend)
+		b = beginFrame(b, kindAppend)
 		b = binary.AppendUvarint(b, uint64(m.View))
 		b = binary.AppendUvarint(b, uint64(m.Sent))
 		b = binary.AppendUvarint(b, uint64(m.Released))
@@ -97,11 +85,11 @@ func appendMessage(b []byte, m *replica.Message) []byte {
 		b = binary.AppendUvarint(b, sync)
 		b = event.AppendBatch(b, m.Entries)
 	case replica.MsgHandOver:
-		b = beginFrame(b, frameOver)
+		b = beginFrame(b, kindOver)
 		b = binary.AppendUvarint(b, uint64(m.View))
 		b = binary.AppendUvarint(b, uint64(m.Held))
 	case replica.MsgAck:
-		b = beginFrame(b, frameAck)
+		b = beginFrame(b, kindAck)
 		b = binary.AppendUvarint(b, uint64(m.View))
 		b = binary.AppendUvarint(b, uint64(m.Echo))
 		b = binary.AppendUvarint(b, uint64(m.Held))
@@ -116,13 +104,13 @@ func appendMessage(b []byte, m *replica.Message) []byte {
 	return endFrame(b, start)
 }
 
-// parseMessage reads a frame's content. Entries' data are copied, so that the frame's buffer can be reused.
-func parseMessage(kind byte, b []byte) (m replica.Message, err error) {
+// ParseMessage reads a frame's content. Entries' data are copied, so that the frame's buffer can be reused.
+func ParseMessage(kind byte, b []byte) (m replica.Message, err error) {
 	next := func() uint64 {
 		v, n := binary.Uvarint(b)
 		if n <= 0 {
 			if err == nil {
-				err = fmt.Errorf("%w: field missing", errFrame)
+				err = fmt.Errorf("%w: field missing", ErrFrame)
 			}
 			return 0
 		}
@@ -130,7 +118,7 @@ func parseMessage(kind byte, b []byte) (m replica.Message, err error) {
 		return v
 	}
 	switch kind {
-	case frameAppend:
+	case kindAppend:
 		m.Type = replica.MsgAppend
 		m.View = replica.ViewNumber(next())
 		m.Sent = time.Duration(next())
@@ -142,7 +130,7 @@ func parseMessage(kind byte, b []byte) (m replica.Message, err error) {
 			return m, err
 		}
 		m.Entries, b, err = event.ParseBatch(append([]byte(nil), b...))
-	case frameAck:
+	case kindAck:
 		m.Type = replica.MsgAck
 		m.View = replica.ViewNumber(next())
 		m.Echo = time.Duration(next())
@@ -150,15 +138,15 @@ func parseMessage(kind byte, b []byte) (m replica.Message, err error) {
 		m.Executed = event.Seq(next())
 		m.Progress = next()
 		m.Gap = next() != 0
-	case frameOver:
+	case kindOver:
 		m.Type = replica.MsgHandOver
 		m.View = replica.ViewNumber(next())
 		m.Held = event.Seq(next())
 	default:
-		return m, fmt.Errorf("%w: kind %#x", errFrame, kind)
+		return m, fmt.Errorf("%w: kind %#x", ErrFrame, kind)
 	}
 	if err == nil && len(b) != 0 {
-		err = fmt.Errorf("%w: %d bytes too many", errFrame, len(b))
+		err = fmt.Errorf("%w: %d bytes too many", ErrFrame, len(b))
 	}
 	return m, err
 }
