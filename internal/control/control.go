@@ -203,8 +203,8 @@ func (c *Control) look(now time.Time) {
 			if settled && m.known {
 				place(m, c.candidates(m))
 			}
-			c.ensureLAN(m, now)
 		}
+		c.tendLAN(m, now)
 		c.judge(m, now)
 		c.save(m, now)
 		if m.summary() != before {
@@ -223,7 +223,7 @@ func (m *machine) summary() string {
 	if m.progress != nil {
 		text = m.progress.Text
 	}
-	return fmt.Sprint(m.state, m.reason, m.view, m.acked, m.inSync, m.why, m.lan, m.shown.Hosts, m.shown.Group, m.shown.Stopped, text, m.lanErr, len(m.refused))
+	return fmt.Sprint(m.state, m.reason, m.view, m.acked, m.inSync, m.why, m.shown.LAN, m.shown.Hosts, m.shown.Group, m.shown.Stopped, text, m.lanErr, len(m.refused))
 }
 
 // settled tells whether the hosts that were there before control began have had the time to come back. Before, those

@@ -216,6 +216,7 @@ func TestStopStartEndRemove(t *testing.T) {
 			t.Errorf("host %s: the replica runs, or its files were given up", h.name)
 		}
 	}
+	f.until(func() string { return "its ports are free" }, func() bool { return f.lans.count() == 0 })
 	if l, err := f.user().ListMachines(ctx, &api.ListMachinesRequest{}); err != nil || len(l.Machines) != 0 {
 		t.Errorf("listed: %v, %v", l, err)
 	}
@@ -225,6 +226,9 @@ func TestStopStartEndRemove(t *testing.T) {
 	again := f.await("web", "protected", protected)
 	if again.Primary != m.Primary || again.Id != m.Id || again.Group == m.Group {
 		t.Errorf("before %v, started again %v", m, again)
+	}
+	if f.lans.count() != 1 {
+		t.Error("it was started without a LAN")
 	}
 	hosts[again.Primary].endGuest(again.Group, 3)
 	f.await("web", "ended", func(m *api.Machine) bool { return m.State == "ended" && m.ExitCode == 3 && m.Reason != "" })

@@ -131,7 +131,7 @@ func (c *Control) workList(h *host) *api.WorkList {
 			continue
 		}
 		list.Assignments = append(list.Assignments, &api.Assignment{
-			Spec: m.spec, Id: k.ID, Group: k.Group, Lan: m.lan, Stopped: k.Stopped || k.Ended,
+			Spec: m.spec, Id: k.ID, Group: k.Group, Lan: k.LAN, Stopped: k.Stopped || k.Ended || c.cfg.LANs != nil && k.LAN == "",
 			Found: !k.Founded && k.Founder == h.name,
 		})
 	}

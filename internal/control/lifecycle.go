@@ -32,12 +32,13 @@ func (c *Control) Stop(ctx context.Context, req *api.StopRequest) (*api.StopResp
 	}
 	if m.live() {
 		before := m.kept
-		m.Stopped = true
+		m.Stopped, m.LAN = true, ""
 		if err := c.write(m); err != nil {
 			m.kept = before
 			c.mu.Unlock()
 			return nil, unavailable(err)
 		}
+		m.lanOld, m.lanAt = true, time.Time{}
 		c.event("machine.stopped", req.Name, "", uint64(m.view.Number), "stopped by its user")
 		c.judge(m, time.Now())
 		c.touch()
@@ -80,6 +81,11 @@ func (c *Control) Start(_ context.Context, req *api.StartRequest) (*api.StartRes
 	m.Generation++
 	m.Group = groupName(m.spec.Name, m.ID, m.Generation)
 	m.Stopped, m.Ended, m.ExitCode, m.Up, m.Founded = false, false, 0, false, false
+	// The LAN is a new one as well: the old one has heard of higher views than the new group will have at first.
+	m.LAN, m.lanOld, m.lanAt = "", true, time.Time{}
+	if len(m.Forwards) > 0 {
+		m.Asked = m.Forwards
+	}
 	m.Founder, m.Hosts = m.Last, nil
 	if m.Last != "" {
 		m.Hosts = []string{m.Last} // at once as its founder: a host that begins without leave to found stays a spare
@@ -153,31 +159,51 @@ const (
 // lanName is a LAN's name: that of the creation, for the next machine of that name is another.
 func lanName(m *machine) string { return strings.TrimSuffix(groupName(m.spec.Name, m.ID, 0), "-0") }
 
-// ensureLAN keeps a machine's LAN there: what is asked for again changes nothing.
-func (c *Control) ensureLAN(m *machine, now time.Time) {
-	if c.cfg.LANs == nil || m.lanBusy || now.Before(m.lanAt) {
+// tendLAN keeps the LAN of a machine that is to run there, for what is asked for again changes nothing, and removes that of
+// another: its ports are free then.
+func (c *Control) tendLAN(m *machine, now time.Time) {
+	if c.cfg.LANs == nil || m.lanBusy || now.Before(m.lanAt) || !m.live() && !m.lanOld {
 		return
 	}
 	m.lanBusy = true
+	if m.lanOld {
+		c.beside(lanLimit, func(ctx context.Context) func() {
+			err := c.cfg.LANs.Remove(ctx, lanName(m))
+			return func() { c.lanDone(m, err, func() { m.lanOld, m.lanAt = false, time.Time{} }) }
+		})
+		return
+	}
+	asked := slices.Clone(m.Asked)
 	c.beside(lanLimit, func(ctx context.Context) func() {
-		address, bound, err := c.cfg.LANs.Ensure(ctx, lanName(m), m.spec.Forwards, m.spec.Outbound)
+		address, bound, err := c.cfg.LANs.Ensure(ctx, lanName(m), asked, m.spec.Outbound)
 		return func() {
-			m.lanBusy = false
-			if c.machines[m.spec.Name] != m {
-				return
-			}
-			if err != nil {
-				if m.lanErr == "" {
-					c.event("lan.error", m.spec.Name, "", 0, "%s", err)
+			c.lanDone(m, err, func() {
+				if !m.live() || m.lanOld { // stopped meanwhile
+					m.lanOld, m.lanAt = true, time.Time{}
+					return
 				}
-				m.lanErr, m.lanAt = err.Error(), time.Now().Add(lanRetry)
-				return
-			}
-			m.lanErr, m.lanAt = "", time.Now().Add(lanEvery)
-			m.lan = address
-			if !slices.Equal(m.Forwards, bound) {
-				m.Forwards, m.dirty = bound, true
-			}
+				if m.LAN != address || !slices.Equal(m.Forwards, bound) {
+					m.LAN, m.Forwards, m.dirty = address, bound, true
+				}
+			})
 		}
 	})
+}
+
+// lanDone takes what the LAN daemon answered.
+func (c *Control) lanDone(m *machine, err error, then func()) {
+	m.lanBusy = false
+	if c.machines[m.spec.Name] != m {
+		c.removeLAN(m)
+		return
+	}
+	if err != nil {
+		if m.lanErr == "" {
+			c.event("lan.error", m.spec.Name, "", 0, "%s", err)
+		}
+		m.lanErr, m.lanAt = err.Error(), time.Now().Add(lanRetry)
+		return
+	}
+	m.lanErr, m.lanAt = "", time.Now().Add(lanEvery)
+	then()
 }

@@ -109,7 +109,7 @@ func (c *Control) progressText(m *machine) string {
 		}
 		return text
 	case stateStarting:
-		if m.lanErr != "" && m.lan == "" {
+		if m.lanErr != "" && m.LAN == "" {
 			return "waits for its LAN: " + m.lanErr
 		}
 		if m.view.Number == 0 && m.progress != nil && m.progress.Text != "" {
@@ -146,7 +146,7 @@ func (c *Control) create(ctx context.Context, spec *api.MachineSpec) (*machine, 
 		kept: kept{ID: strings.ToLower(rand.Text()[:12]), Generation: 1, Created: time.Now().UTC()},
 		spec: spec, refused: map[string]string{}, whys: map[uint64]string{}, state: statePlacing,
 	}
-	m.Group = groupName(spec.Name, m.ID, 1)
+	m.Group, m.Asked = groupName(spec.Name, m.ID, 1), spec.Forwards
 	c.mu.Lock()
 	err := c.roomFor(spec.Name)
 	c.mu.Unlock()
@@ -156,7 +156,7 @@ func (c *Control) create(ctx context.Context, spec *api.MachineSpec) (*machine, 
 	if c.cfg.LANs != nil {
 		ctx, cancel := context.WithTimeout(ctx, lanLimit)
 		defer cancel()
-		if m.lan, m.Forwards, err = c.cfg.LANs.Ensure(ctx, lanName(m), spec.Forwards, spec.Outbound); err != nil {
+		if m.LAN, m.Forwards, err = c.cfg.LANs.Ensure(ctx, lanName(m), spec.Forwards, spec.Outbound); err != nil {
 			return nil, lanError(err)
 		}
 		m.lanAt = time.Now().Add(lanEvery)

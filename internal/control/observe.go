@@ -144,7 +144,8 @@ func (c *Control) takeEnd(m *machine) {
 			continue
 		}
 		// Its process is over: the view may be one that it made itself. What counts is that it had a part.
-		m.Ended, m.ExitCode, m.dirty = true, r.ExitCode, true
+		m.Ended, m.ExitCode, m.LAN, m.dirty = true, r.ExitCode, "", true
+		m.lanOld, m.lanAt = true, time.Time{}
 		m.reason = endText(r.ExitCode)
 		c.event("machine.ended", m.spec.Name, n, uint64(m.view.Number), "%s", m.reason)
 		return

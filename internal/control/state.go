@@ -37,7 +37,9 @@ type kept struct {
 	Stopped    bool            `json:"stopped"`
 	Ended      bool            `json:"ended"`
 	ExitCode   int32           `json:"exitCode,omitempty"`
-	Forwards   []string        `json:"forwards"` // as bound
+	Forwards   []string        `json:"forwards"`      // as bound
+	Asked      []string        `json:"asked"`         // what the LAN daemon is asked for: once bound, ports stay
+	LAN        string          `json:"lan,omitempty"` // its address; empty until the LAN daemon has answered
 	Failovers  uint64          `json:"failovers"`
 	Blackout   time.Duration   `json:"blackout,omitempty"` // of the newest failover
 }
@@ -60,8 +62,8 @@ type machine struct {
 	why      string            // what the view service waits for
 	whys     map[uint64]string // why a view was claimed, from the view service's notices
 
-	lan     string // address; empty until the LAN daemon has answered
-	lanBusy bool   // a call of the LAN daemon is under way
+	lanBusy bool // a call of the LAN daemon is under way
+	lanOld  bool // a LAN of an earlier start may be there, and is to be removed first
 	lanAt   time.Time
 	lanErr  string
 	state   string
@@ -126,6 +128,7 @@ func unmarshalMachine(value []byte) (*machine, error) {
 		return nil, err
 	}
 	m.shown = m.kept
+	m.lanOld = !m.live()
 	return m, nil
 }
 
