@@ -76,9 +76,10 @@ type Ready struct {
 }
 
 type held struct {
-	need event.Seq // released once the entry with this number is held by the backup
-	at   time.Duration
-	out  any
+	need  event.Seq     // released once the entry with this number is held by the backup
+	asked time.Duration // and once something sent no earlier than this was acknowledged; 0: no matter when
+	at    time.Duration
+	out   any
 }
 
 type claimState uint8
@@ -133,6 +134,7 @@ type Core struct {
 	maxSilence time.Duration // longest silence of the peer seen at a tick
 	lastSent   time.Duration
 	resendAt   time.Duration
+	askedFor   time.Duration // primary: see Ask
 	newestSent time.Duration // backup: Sent of the newest append, echoed in acks
 	ackDue     bool
 	gap        bool          // backup: the next ack reports a gap

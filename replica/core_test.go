@@ -21,9 +21,9 @@ func testConfig(id, peer string) replica.Config {
 	}
 }
 
-// TestPairUnderFaults runs the core in a thousand worlds of internal/sim, whose own tests run more of them. UNDERSTUDY_SEED
+// TestUnderFaults runs the core in a thousand worlds of internal/sim, pairs and groups, whose own tests run more of them. UNDERSTUDY_SEED
 // chooses one; `understudy sim` says more about it.
-func TestPairUnderFaults(t *testing.T) {
+func TestUnderFaults(t *testing.T) {
 	from, n := uint64(1_000_000), uint64(1000)
 	if testing.Short() {
 		n = 300

@@ -66,7 +66,7 @@ func (c *Core) Tick(now time.Duration) {
 	}
 	switch {
 	case c.role == Primary && c.ships:
-		if c.sent > c.acked && now >= c.resendAt {
+		if c.gated && c.sent > c.acked && now >= c.resendAt {
 			c.sent = c.acked
 			c.flush(now)
 		} else if now-c.lastSent >= c.cfg.HeartbeatEvery {

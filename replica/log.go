@@ -74,7 +74,7 @@ func (c *Core) Hold(now time.Duration, outs []any) {
 // the newest: of these nobody may be told that they have left, for when they come the gate may be closed.
 func (c *Core) releaseTo(now time.Duration, s event.Seq) {
 	i := 0
-	for i < len(c.held) && c.held[i].need <= s {
+	for i < len(c.held) && c.held[i].need <= s && (!c.gated || c.held[i].asked <= c.lastEcho) {
 		waited := now - c.held[i].at
 		c.gateStats.Outputs++
 		c.gateStats.Waited += waited

@@ -33,6 +33,7 @@ type Message struct {
 	Released   event.Seq     // MsgAppend: outputs that need at most this entry have left
 	InSync     bool          // MsgAppend: whoever holds the log up to SyncAt may take over
 	SyncAt     event.Seq     // MsgAppend
+	Ask        bool          // MsgAppend: it is to be acknowledged at once
 	Held       event.Seq     // MsgAck: newest entry held. MsgHandOver: the log's last
 	Executed   event.Seq     // MsgAck: newest entry executed
 	Progress   uint64        // MsgAck: see Core.ExecutedTo
@@ -73,6 +74,7 @@ func (c *Core) sendAppend(now time.Duration, batch []event.Entry) {
 	c.lastSent = now
 	c.ready.Messages = append(c.ready.Messages, Message{
 		Type: MsgAppend, View: c.view, Sent: now, Entries: batch, Released: c.gone, InSync: c.gated, SyncAt: c.syncAt,
+		Ask: c.askedFor > c.lastEcho,
 	})
 }
 
@@ -161,12 +163,15 @@ func (c *Core) stepAppend(now time.Duration, m Message) {
 		c.drop(i)
 	}
 	c.ackDue = true
-	if len(m.Entries) > 0 || now-c.lastSent >= c.cfg.HeartbeatEvery/2 {
+	if len(m.Entries) > 0 || m.Ask || now-c.lastSent >= c.cfg.HeartbeatEvery/2 {
 		c.sendAck(now)
 	}
 }
 
 func (c *Core) stepAck(now time.Duration, m Message) {
+	if c.role == Spare && !c.pair {
+		return // from one that was to send us its state, and goes on without us: we lose nothing
+	}
 	if m.View > c.view {
 		c.Halt(now, fmt.Sprintf("deposed: the other side is in view %d", m.View))
 		return
@@ -213,10 +218,8 @@ func (c *Core) stepAck(now time.Duration, m Message) {
 	if !c.gated {
 		c.gate(now)
 	}
-	// The acknowledgement counts only while the backup cannot have claimed: see the package comment.
-	if now-c.lastEcho <= freshFor(c.cfg.SuspectAfter) && c.claim == claimNone {
-		c.releaseTo(now, c.acked)
-	}
+	c.releaseAcked(now)
 	c.flush(now)
+	c.askAgain(now)
 	c.tickHandOver(now)
 }

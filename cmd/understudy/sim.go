@@ -21,6 +21,7 @@ func simCommand() *cobra.Command {
 		seeds, seed uint64
 		trace       bool
 		mutation    string
+		world       string
 	)
 	c := &cobra.Command{
 		Use:   "sim",
@@ -28,6 +29,10 @@ func simCommand() *cobra.Command {
 		Long: `sim runs the replication core in a world made from a seed: processes that are killed and stopped at any step, a
 network that loses, delays, repeats, reorders and cuts off, clocks of different speeds, an arbiter that cannot always be
 reached, slow disks, and clients. Watchers look for broken rules. The same seed gives the same run everywhere.
+
+There are two worlds, of which the seed chooses one unless --world does: a pair that claims its views itself, and a
+group of three or four hosts that a view service gives their parts, with spare hosts that get the state, planned
+changes of roles, and servers that start again with nothing.
 
 With --mutate a rule is broken on purpose, to see the watchers find it. The mutations:
 ` + mutationList(),
@@ -42,12 +47,13 @@ With --mutate a rule is broken on purpose, to see the watchers find it. The muta
 			if trace && seeds != 1 {
 				return withHint(fmt.Errorf("--trace tells the story of one seed"), "understudy sim --seed %d --trace", seed)
 			}
-			return simulate(c.Context(), c.OutOrStdout(), c.ErrOrStderr(), sim.Options{Seed: seed, Mutation: mutation, Trace: trace}, seeds)
+			return simulate(c.Context(), c.OutOrStdout(), c.ErrOrStderr(), sim.Options{Seed: seed, World: world, Mutation: mutation, Trace: trace}, seeds)
 		},
 	}
 	c.Flags().Uint64Var(&seeds, "seeds", 1000, "how many seeds to run, on all processors")
 	c.Flags().Uint64Var(&seed, "seed", 1, "the first seed; alone, the only one")
 	c.Flags().BoolVar(&trace, "trace", false, "tell the story of the seed")
+	c.Flags().StringVar(&world, "world", "", "pair or group; the seed chooses if not given")
 	c.Flags().StringVar(&mutation, "mutate", "", "break a rule on purpose")
 	return c
 }
@@ -55,7 +61,7 @@ With --mutate a rule is broken on purpose, to see the watchers find it. The muta
 func mutationList() string {
 	var b strings.Builder
 	for _, m := range sim.Mutations {
-		fmt.Fprintf(&b, "  %-20s %s\n", m.Name, m.About)
+		fmt.Fprintf(&b, "  %-26s %s\n", m.Name, m.About)
 	}
 	return strings.TrimRight(b.String(), "\n")
 }
@@ -92,6 +98,8 @@ func simulate(ctx context.Context, stdout, stderr io.Writer, opt sim.Options, se
 	fmt.Fprintf(stdout, "%d seeds, no rule broken: %.0f seeds a second\n", seeds, rate(seeds))
 	fmt.Fprintf(stdout, "%d outputs released, %d answers to clients, %d backups went live, %d machines shut down, %d groups rightly dead\n",
 		total.Outputs, total.Answers, total.LiveRuns, total.Ended, total.Dead)
+	fmt.Fprintf(stdout, "in groups %d backups joined in sync, %d machines were handed over, %d backups were promoted by the view service\n",
+		total.Synced, total.Handed, total.Promoted)
 	fmt.Fprintf(stdout, "slowest recovery after the last fault %v; %d outputs late, as clocks or a broken channel allow\n", total.Slowest.Round(time.Millisecond), total.Late)
 	return nil
 }
@@ -107,6 +115,9 @@ func simFailed(stdout io.Writer, r *sim.Result, tail bool) error {
 		}
 	}
 	again := fmt.Sprintf("understudy sim --seed %d --trace", r.Seed)
+	if r.World != "" {
+		again += " --world " + r.World
+	}
 	if r.Mutation != "" {
 		again += " --mutate " + r.Mutation
 	}

@@ -11,7 +11,7 @@ func TestSim(t *testing.T) {
 	if code := run([]string{"sim", "--seeds", "50", "--seed", "7"}, &out, &errs); code != exitOK || !strings.Contains(out.String(), "50 seeds, no rule broken") {
 		t.Errorf("exit %d\n%s%s", code, &out, &errs)
 	}
-	for _, args := range [][]string{{"--mutate", "no-such"}, {"--trace", "--seeds", "2"}, {"extra"}} {
+	for _, args := range [][]string{{"--mutate", "no-such"}, {"--world", "no-such"}, {"--trace", "--seeds", "2"}, {"extra"}} {
 		out.Reset()
 		errs.Reset()
 		if code := run(append([]string{"sim"}, args...), &out, &errs); code != exitOurs || !strings.HasPrefix(errs.String(), "Error: ") {

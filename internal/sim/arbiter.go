@@ -54,17 +54,7 @@ func (w *World) claim(p *process, c replica.Claim) {
 		if w.now < w.reg.down {
 			return
 		}
-		current, won, _ := arbiter.Decide(w.reg.record, c)
-		if w.mutation.everyClaimWins {
-			current, won = c, true
-		}
-		if won && current != w.reg.record {
-			w.tell(nil, "the arbiter grants view %d to %s, backup %q", c.Number, p.title, c.Backup)
-			w.reg.grants = append(w.reg.grants, current)
-		} else {
-			w.tell(nil, "the arbiter answers %s about view %d: %s", p.title, c.Number, map[bool]string{true: "it is yours", false: "no"}[won])
-		}
-		w.reg.record = current
+		current, won := w.decide(p.title, c)
 		if w.now < w.reg.cut[p.slot] || w.now < w.reg.mute && !w.rng.chance(4) || w.rng.permille(w.s.claimLoss) {
 			w.tell(nil, "the answer to %s is lost", p.title)
 			return
@@ -73,19 +63,26 @@ func (w *World) claim(p *process, c replica.Claim) {
 	})
 }
 
+// decide is the arbiter's decision on a claim.
+func (w *World) decide(who string, c arbiter.Record) (current arbiter.Record, won bool) {
+	current, won, _ = arbiter.Decide(w.reg.record, c)
+	if w.mutation.everyClaimWins {
+		current, won = c, true
+	}
+	if won && current != w.reg.record {
+		w.tell(nil, "the arbiter grants view %d {%s, %q} to %s", c.Number, c.Primary, c.Backup, who)
+		w.reg.grants = append(w.reg.grants, current)
+		w.watch.granted(current)
+	} else {
+		w.tell(nil, "the arbiter answers %s about view %d: %s", who, c.Number, map[bool]string{true: "it is yours", false: "no"}[won])
+	}
+	w.reg.record = current
+	return current, won
+}
+
 func (w *World) arbiterDelay() time.Duration {
 	if w.now < w.reg.slow {
 		return w.rng.between(time.Millisecond, 400*time.Millisecond)
 	}
 	return w.rng.between(100*time.Microsecond, 3*time.Millisecond)
-}
-
-// mayActAlone tells whether a process was ever granted a view in which it has no backup.
-func (g *register) mayActAlone(p *process) bool {
-	for i := range g.grants {
-		if g.grants[i].Claimant == p.incarnation && g.grants[i].Primary == p.name && g.grants[i].Backup == "" {
-			return true
-		}
-	}
-	return false
 }

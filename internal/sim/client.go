@@ -55,7 +55,7 @@ func (c *client) send(r request) {
 	w := c.w
 	data := r.bytes()
 	for _, p := range w.members {
-		if p.dead || w.now < c.cut || w.rng.permille(w.s.clientLoss) {
+		if p == nil || p.dead || w.now < c.cut || w.rng.permille(w.s.clientLoss) {
 			continue
 		}
 		w.plan(w.clientDelay(), p, func() { p.hear(data) })

@@ -20,13 +20,13 @@ func (p *process) execute() {
 	case replica.Primary:
 		if p.m.down {
 			p.sayGoodbye()
-		} else if frozen, _ := p.core.Frozen(); !frozen && (!p.core.Full() || p.w.mutation.neverFull) {
+		} else if frozen, _ := p.core.Frozen(); !frozen && (!p.core.Full() || p.w.mutation.mayRun(p)) {
 			p.lead()
 		}
 		if slow {
 			pause *= 4
 		}
-	case replica.Backup:
+	case replica.Backup, replica.Joining:
 		n := 16
 		if slow {
 			n, pause = 1, pause*4
@@ -67,16 +67,25 @@ func (p *process) lead() {
 	if w.rng.permille(20) {
 		deliver(event.Entry{Kind: event.KindDigest, Data: binary.LittleEndian.AppendUint64(nil, m.digest())})
 	}
-	if len(outs) > 0 && len(p.entries) == 0 {
+	stops := p.core.Stopping()
+	// Alone nothing waits for an entry, so that there may be none.
+	if len(p.entries) == 0 && (stops || p.core.WantsEntry() || len(outs) > 0 && (!p.core.Solo() || w.rng.chance(2))) {
 		deliver(event.Entry{Kind: event.KindCommit})
 	}
-	if len(p.entries) > 0 {
+	if len(p.entries)+len(outs) > 0 {
 		p.do(func(now time.Duration) {
 			outs = w.mutation.holds(p, outs)
 			p.core.Hold(now, outs)
 			_ = p.core.Append(now, append([]event.Entry(nil), p.entries...))
+			if stops {
+				p.core.Stopped(now)
+			}
 		})
 	}
+	if stops && !w.mutation.handRunning || p.dead {
+		return
+	}
+	p.sendState()
 	m.run(m.pos + event.Position(w.rng.intn(2*requestCost)+1))
 }
 
@@ -95,10 +104,14 @@ func (p *process) said() []any {
 
 // end shuts the machine of a primary down: a last entry says so.
 func (p *process) end() {
-	if p.dead || p.stopped || p.role != replica.Primary || p.m.down {
+	if p == nil || p.dead || p.stopped || p.role != replica.Primary || p.m.down {
 		return
 	}
 	w := p.w
+	if p.core.Full() { // it stands still
+		w.plan(tickEvery, p, p.end)
+		return
+	}
 	w.tell(p, "the machine shuts down")
 	e := event.Entry{Pos: p.m.pos, Kind: event.KindCommit, Data: []byte("down")}
 	p.m.deliver(&e)
@@ -130,7 +143,7 @@ func (p *process) sayGoodbye() {
 
 // follow executes one entry of the log, if there is one and what it needs of the disk is there.
 func (p *process) follow() bool {
-	if p.role != replica.Backup || p.dead {
+	if p.role != replica.Backup && p.role != replica.Joining || p.dead {
 		return false
 	}
 	e, ok := p.core.Next()

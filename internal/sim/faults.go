@@ -16,6 +16,10 @@ func (w *World) choose() {
 	r := &w.rng
 	s := &w.s
 	s.stream = r.chance(2)
+	s.hosts, s.ping = 2, [...]time.Duration{10 * ms, 20 * ms, 40 * ms}[r.intn(3)]
+	if w.group {
+		s.hosts = 3 + r.intn(2)
+	}
 	s.config = replica.Config{
 		HeartbeatEvery: 25 * ms, SuspectAfter: 100 * ms, ClaimRetryEvery: 50 * ms, ResendAfter: 60 * ms,
 		MaxUnackedBytes: 64 << 10, MaxUnappliedBytes: 256 << 10,
@@ -38,7 +42,6 @@ func (w *World) choose() {
 			s.rates[i] = 900 + r.intn(201)
 		}
 	}
-	s.wild = s.rates[1]*freshNum > s.rates[0]*freshDen
 	s.pace = [...]time.Duration{ms / 2, ms, 2 * ms, 4 * ms}[r.intn(4)]
 	s.think = [...]time.Duration{2 * ms, 8 * ms, 30 * ms}[r.intn(3)]
 	s.chatter = [...]int{0, 10, 100}[r.intn(3)]
@@ -46,6 +49,9 @@ func (w *World) choose() {
 	s.clientLoss = [...]int{0, 0, 10, 80}[r.intn(4)]
 	s.claimLoss = [...]int{0, 0, 100, 500}[r.intn(4)]
 	s.trouble = r.between(100*ms, 700*ms)
+	if w.group {
+		s.trouble = r.between(200*ms, 1500*ms)
+	}
 	lossy := [...]int{0, 5, 20, 100}[r.intn(4)]
 	for i := range w.wires {
 		for j := range w.wires[i] {
@@ -57,11 +63,18 @@ func (w *World) choose() {
 // planFaults chooses what goes wrong and when.
 func (w *World) planFaults() {
 	r := &w.rng
-	for range r.intn(5) {
-		at := r.between(5*ms, w.s.trouble)
-		w.planAt(at, nil, w.fault())
+	n, fault, from := 5, w.fault, 5*ms
+	if w.group {
+		n, fault = 10, w.groupFault
+		if !r.chance(3) { // when there is a group
+			from = 120 * ms
+		}
+	}
+	for range r.intn(n) {
+		at := r.between(from, w.s.trouble)
+		w.planAt(at, nil, fault())
 		if r.chance(3) { // two at once
-			w.planAt(at+r.between(0, 4*ms), nil, w.fault())
+			w.planAt(at+r.between(0, 4*ms), nil, fault())
 		}
 	}
 	if r.chance(12) { // the machine shuts down, by its own wish
@@ -94,22 +107,7 @@ func (w *World) fault() func() {
 		at := doom(r.intn(6))
 		return func() {
 			p := victim()
-			if p.dead || p.fuse > 0 || p.doom != doomNone {
-				return
-			}
-			p.powerOff = power
-			switch at {
-			case doomAfterSend, doomAtRelease, doomInBetween:
-				w.tell(nil, "%s will be killed %s", p.title, [...]string{
-					"", "when it has sent messages",
-					"when it is about to release output", "when it has sent messages and is about to release output",
-				}[at])
-				p.doom = at
-			default:
-				w.tell(nil, "%s will be killed %d steps from now", p.title, fuse)
-				p.fuse = fuse
-			}
-			if again {
+			if p.condemn(at, fuse, power) && again {
 				w.plan(d, nil, func() { w.restart(p) })
 			}
 		}
@@ -200,6 +198,30 @@ func (w *World) fault() func() {
 			w.plan(d, nil, func() { wr.hi = min(wr.hi, old) })
 		}
 	}
+}
+
+// condemn has a process killed at a moment, or some steps from now.
+func (p *process) condemn(at doom, fuse int, power bool) bool {
+	w := p.w
+	if p.dead || p.fuse > 0 || p.doom != doomNone {
+		return false
+	}
+	p.powerOff = power
+	switch at {
+	case doomAfterSend, doomAtRelease, doomInBetween:
+		w.tell(nil, "%s will be killed %s", p.title, [...]string{
+			"", "when it has sent messages",
+			"when it is about to release output", "when it has sent messages and is about to release output",
+		}[at])
+		p.doom = at
+	case doomJoined:
+		w.tell(nil, "%s will be killed some steps after a backup has got the state", p.title)
+		p.doom = at
+	default:
+		w.tell(nil, "%s will be killed %d steps from now", p.title, fuse)
+		p.fuse = fuse
+	}
+	return true
 }
 
 // restart starts a killed process again under its name, with nothing of its former state. No shell lets it

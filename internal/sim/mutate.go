@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"understudy/replica"
+	"understudy/view"
 )
 
 // Mutation is a rule broken on purpose, in the shell around the core rather than in the core. The watchers must
@@ -34,7 +35,16 @@ var Mutations = []Mutation{
 	{"forget-requests", "the machine executes a repeated request again", mutation{forgetRequests: true}},
 	{"ask-once", "a claim that was not answered is not asked again", mutation{askOnce: true}},
 	{"forget-the-end", "a backup takes no notice of the machine's end", mutation{forgetEnd: true}},
-	{"namesakes", "messages for a killed process reach the one that was started under its name", mutation{namesakes: true}},
+	{"namesakes", "messages for a killed process reach the one that was started under its name; in groups, those of an older log channel", mutation{namesakes: true}},
+	{"promote-unsynced", "the view service is told that a backup is in sync as soon as it has one", mutation{syncUnasked: true}},
+	{"sync-one-early", "a backup takes itself for one that may take over one entry before it holds all that has left", mutation{syncEarly: true}},
+	{"forget-acknowledgement", "the view service takes every ping of a primary for an acknowledgement of the newest view", mutation{ackUnasked: true}},
+	{"join-without-log", "what was appended while a backup put the state together is not sent to it", mutation{joinWithoutLog: true}},
+	{"restored-old-state", "a backup gets the state from when its transfer began", mutation{oldState: true}},
+	{"handover-without-stop", "the machine runs on while it is handed over", mutation{handRunning: true}},
+	{"handover-before-caught-up", "the machine is handed over to a backup that has not got all of its log", mutation{handBehind: true}},
+	{"handed-not-gated", "one that was handed the machine releases output without its backup", mutation{handedAlone: true}},
+	{"told-before-gate", "a backup that joins is told that outputs have left which the machine may yet say", mutation{toldAhead: true}},
 }
 
 // mutation is what a run does wrong. The zero value does nothing wrong.
@@ -42,6 +52,8 @@ type mutation struct {
 	earlyRelease, everyClaimWins, actWithoutClaim, ackDropped, ackAfterClaim, liveEarly bool
 	forgetFreshness, applyTwice, forgetKept, tellEarly, reuseIncarnation, namesakes     bool
 	diverge, forgetRequests, askOnce, forgetEnd, repeatAll, neverFull, hastyGoodbye     bool
+	syncUnasked, syncEarly, ackUnasked, joinWithoutLog, oldState, toldAhead             bool
+	handRunning, handBehind, handedAlone                                                bool
 }
 
 func findMutation(name string) (mutation, error) {
@@ -65,6 +77,15 @@ func (m *mutation) ready(p *process, r *replica.Ready) {
 		for _, o := range r.Release {
 			for i := range r.Messages {
 				r.Messages[i].Released = max(r.Messages[i].Released, o.(said).need)
+			}
+		}
+	case m.syncEarly, m.toldAhead:
+		for i := range r.Messages {
+			switch a := &r.Messages[i]; {
+			case m.syncEarly && a.InSync && a.SyncAt > 0 && a.SyncAt <= p.core.Last():
+				a.SyncAt--
+			case m.toldAhead && a.Type == replica.MsgAppend && !a.InSync:
+				a.Released++
 			}
 		}
 	case m.ackDropped:
@@ -93,6 +114,8 @@ func (m *mutation) arrives(p *process, msg replica.Message) replica.Message {
 	switch {
 	case m.repeatAll:
 		msg.Released = 0
+	case m.handBehind && p.core.HandingOver() && msg.Type == replica.MsgAck && msg.View == p.core.View():
+		msg.Held, msg.Executed = p.core.Last(), p.core.Last()
 	case m.forgetFreshness && msg.Type == replica.MsgAck:
 		msg.Echo = p.clock.at(p.w.now)
 	case m.ackDropped && len(msg.Entries) > 0:
@@ -105,7 +128,7 @@ func (m *mutation) arrives(p *process, msg replica.Message) replica.Message {
 		p.send(replica.Message{
 			Type: replica.MsgAck, View: msg.View, Echo: msg.Sent, Held: msg.Entries[len(msg.Entries)-1].Seq,
 		})
-	case m.namesakes && p.link == nil:
+	case m.namesakes && !p.w.group && p.link == nil:
 		former := p.w.everyone[p.slot].link
 		p.link = &link{w: p.w, ends: former.ends}
 		p.link.ends[p.slot] = p
@@ -115,7 +138,8 @@ func (m *mutation) arrives(p *process, msg replica.Message) replica.Message {
 
 // holds may keep outputs from the core.
 func (m *mutation) holds(p *process, outs []any) []any {
-	if !m.earlyRelease {
+	handed := m.handedAlone && p.mate != nil && p.w.reg.record.Number == uint64(p.core.View()) && p.w.reg.record.Backup == p.mate.name && p.w.reg.record.Claimant == p.mate.incarnation
+	if !m.earlyRelease && !handed {
 		return outs
 	}
 	for _, o := range outs {
@@ -142,4 +166,24 @@ func (m *mutation) times(p *process) int {
 		return 2
 	}
 	return 1
+}
+
+// mayRun tells whether the machine runs on though the core is full.
+func (m *mutation) mayRun(p *process) bool {
+	return m.neverFull && !p.core.HandingOver() || m.handRunning && p.core.HandingOver()
+}
+
+// joined may spoil the state that a backup got, after which entry the core is told that it is.
+func (m *mutation) joined(q *process, st *state) {
+	if m.joinWithoutLog {
+		st.seq = q.mate.core.Last()
+	}
+}
+
+// pinged may change what the view service hears.
+func (m *mutation) pinged(s *service, p *process, msg view.Ping) view.Ping {
+	if a, err := s.core.Known(groupName); err == nil && m.ackUnasked && a.View.Primary == p.name && msg.View < a.View.Number {
+		msg.View, msg.InSync = a.View.Number, false
+	}
+	return msg
 }

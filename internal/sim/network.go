@@ -27,7 +27,11 @@ type link struct {
 func (w *World) connect(a, b *process) {
 	l := &link{w: w, ends: [2]*process{a, b}, stream: w.s.stream}
 	a.link, b.link = l, l
+	a.mate, b.mate = b, a
 }
+
+// serves tells whether what comes by the link is for p: of a group's members each has one link at a time.
+func (l *link) serves(p *process) bool { return p.link == l || !l.w.group || l.w.mutation.namesakes }
 
 func (l *link) side(p *process) int {
 	if l.ends[0] == p {
@@ -53,7 +57,7 @@ func (l *link) send(from *process, m replica.Message) {
 		at = max(at, l.floor[1-side])
 		l.floor[1-side] = at
 		w.planAt(at, to, func() {
-			if !l.broken || !l.vanish {
+			if (!l.broken || !l.vanish) && l.serves(to) {
 				to.receive(m, sentAt)
 			}
 		})
@@ -67,7 +71,7 @@ func (l *link) send(from *process, m replica.Message) {
 		if w.now < wr.cut || w.rng.permille(wr.drop) {
 			continue
 		}
-		if w.mutation.namesakes {
+		if w.mutation.namesakes && !w.group {
 			slot := to.slot
 			w.plan(w.rng.between(wr.lo, wr.hi), nil, func() {
 				if p := w.members[slot]; !p.dead && !p.stopped {
@@ -76,7 +80,11 @@ func (l *link) send(from *process, m replica.Message) {
 			})
 			continue
 		}
-		w.plan(w.rng.between(wr.lo, wr.hi), to, func() { to.receive(m, sentAt) })
+		w.plan(w.rng.between(wr.lo, wr.hi), to, func() {
+			if l.serves(to) {
+				to.receive(m, sentAt)
+			}
+		})
 	}
 }
 
@@ -119,5 +127,5 @@ func (l *link) tellDown(p *process) {
 		at = w.wires[from.slot][p.slot].cut + w.rng.between(0, 200*time.Millisecond)
 	}
 	at = max(at, l.floor[l.side(p)])
-	w.planAt(at, p, p.peerDown)
+	w.planAt(at, p, func() { p.peerDown(l) })
 }

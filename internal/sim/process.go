@@ -7,6 +7,7 @@ import (
 	"understudy/arbiter"
 	"understudy/event"
 	"understudy/replica"
+	"understudy/view"
 )
 
 // clock is a process's monotonic clock: rate thousandths of the world's speed, since a moment.
@@ -32,6 +33,9 @@ type process struct {
 	disk        disk
 	clock       clock
 	link        *link
+	mate        *process // at the other end of the newest link
+	joins       joins    // groups: the state's way to a backup
+	member      *view.Member
 	inbox       []event.Entry
 	role        replica.Role
 	entries     []event.Entry // scratch of one stop
@@ -49,9 +53,10 @@ type process struct {
 
 	held      event.Seq // newest entry that it ever held
 	follows   replica.ViewNumber
-	heard     time.Duration // when the newest message that it took as backup was sent
-	brokenAt  time.Duration // when PeerDown was told; 0: never
-	firstSolo bool
+	heard     time.Duration      // when the newest message that it took as backup was sent
+	brokenAt  time.Duration      // when PeerDown was told; 0: never
+	soloIn    replica.ViewNumber // views in which it acted alone, and at all, newest
+	actsIn    replica.ViewNumber
 	goodbyeAt time.Duration // when the machine ended
 	left      bool          // in good order, after the machine's end
 	askedView uint64
@@ -71,10 +76,17 @@ func (w *World) newProcess(slot int, life int, primary bool) *process {
 	}
 	p.clock = clock{base: w.rng.between(0, time.Hour), since: w.now, rate: w.s.rates[slot]}
 	cfg := w.s.config
-	cfg.ID, cfg.Peer, cfg.Incarnation = p.name, memberNames[1-slot], p.incarnation
-	if primary {
+	cfg.ID, cfg.Incarnation = p.name, p.incarnation
+	switch {
+	case w.group:
+		p.core = replica.NewSpare(cfg)
+		p.member = view.NewMember(groupName, p.name, p.incarnation)
+		w.plan(w.rng.between(0, w.s.ping), p, p.ping)
+	case primary:
+		cfg.Peer = memberNames[1-slot]
 		p.core = replica.NewPrimary(cfg)
-	} else {
+	default:
+		cfg.Peer = memberNames[1-slot]
 		p.core = replica.NewBackup(cfg)
 	}
 	p.role = p.core.Role()
@@ -112,6 +124,7 @@ const (
 	doomAfterSend      // when it has sent messages
 	doomAtRelease      // when it is about to release output
 	doomInBetween      // when it has sent messages and is about to release output
+	doomJoined         // some steps after its backup, or it as backup, has got the state
 )
 
 // strike kills the process if its moment has come: messages are sent, outputs are not yet released.
@@ -119,6 +132,14 @@ func (p *process) strike(r *replica.Ready) {
 	sent, releases := len(r.Messages) > 0, len(r.Release) > 0
 	if p.doom == doomAfterSend && sent || p.doom == doomAtRelease && releases || p.doom == doomInBetween && sent && releases {
 		p.kill(p.powerOff)
+	}
+}
+
+// joined is called when a backup has got the state, or its primary learns of that.
+func (p *process) joined() {
+	if p.doom == doomJoined {
+		p.doom, p.fuse = doomNone, 1+p.w.rng.intn(12)
+		p.w.tell(nil, "%s will be killed %d steps from now", p.title, p.fuse)
 	}
 }
 
@@ -139,17 +160,29 @@ func (p *process) do(f func(now time.Duration)) {
 	if role != p.role {
 		was := p.role
 		p.role = role
-		switch {
-		case role == replica.Backup:
+		switch role {
+		case replica.Spare:
+			p.m, p.disk, p.outs, p.held = newMachine(len(w.clients), w.mutation.forgetRequests), disk{}, nil, 0
+		case replica.Joining:
 			p.follows = p.core.View()
-		case role == replica.Primary && was == replica.Backup:
-			w.watch.live(p)
-		case role == replica.Halted:
+			p.joined()
+		case replica.Backup:
+			p.follows = p.core.View()
+			p.inbox = nil
+		case replica.Primary:
+			if was == replica.Backup {
+				w.watch.live(p)
+			}
+		case replica.Halted:
 			p.inbox = nil
 		}
 	}
-	if p.core.Solo() && !p.firstSolo {
-		p.firstSolo = true
+	if role == replica.Primary && p.actsIn != p.core.View() {
+		p.actsIn = p.core.View()
+		w.watch.acts(p)
+	}
+	if p.core.Solo() && p.soloIn != p.core.View() {
+		p.soloIn = p.core.View()
 		w.watch.solo(p)
 	}
 	for i := range r.Messages {
@@ -157,6 +190,9 @@ func (p *process) do(f func(now time.Duration)) {
 			return
 		}
 		p.send(r.Messages[i])
+	}
+	if r.HangUp {
+		p.hangUp()
 	}
 	p.strike(&r)
 	for _, o := range r.Release {
@@ -189,7 +225,24 @@ func (p *process) send(m replica.Message) {
 		p.w.tell(p, "sends %s", describe(m))
 	}
 	if p.link != nil {
+		p.w.watch.sent(p, m)
 		p.link.send(p, m)
+	}
+}
+
+// hangUp closes the log channel.
+func (p *process) hangUp() {
+	if l := p.link; l != nil {
+		l.hangUp(p)
+		p.parted()
+	}
+}
+
+// parted forgets a log channel that has ended. Those of a pair are not opened a second time.
+func (p *process) parted() {
+	if p.w.group {
+		p.link = nil
+		p.joins.ended(p)
 	}
 }
 
@@ -206,13 +259,23 @@ func describe(m replica.Message) string {
 func (p *process) receive(m replica.Message, sentAt time.Duration) {
 	m = p.w.mutation.arrives(p, m)
 	p.do(func(now time.Duration) { p.core.Step(now, m) })
-	if p.role == replica.Backup && p.askedView == 0 {
+	if p.isFollowing() && m.View == p.follows {
 		p.heard = max(p.heard, sentAt)
 		p.w.watch.backlog(p)
 	}
 }
 
-func (p *process) peerDown() {
+// isFollowing tells whether it takes entries: a backup that has claimed the next view does not.
+func (p *process) isFollowing() bool {
+	return (p.role == replica.Backup || p.role == replica.Joining) &&
+		p.core.View() == p.follows && p.askedView <= uint64(p.follows)
+}
+
+func (p *process) peerDown(l *link) {
+	if !l.serves(p) {
+		return
+	}
+	p.parted()
 	p.w.tell(p, "learns that the log channel broke")
 	p.brokenAt = p.w.now
 	p.do(func(now time.Duration) { p.core.PeerDown(now) })
@@ -232,6 +295,9 @@ func (p *process) claimed(asked, current arbiter.Record, won bool, err error) {
 
 func (p *process) tick() {
 	p.do(p.core.Tick)
+	if p.w.group && !p.dead {
+		p.callBackup()
+	}
 	p.w.plan(tickEvery*1000/time.Duration(p.clock.rate), p, p.tick)
 }
 
@@ -249,12 +315,15 @@ func (p *process) kill(power bool) {
 	if p.link != nil && !power {
 		p.link.hangUp(p)
 	}
+	if p.w.group {
+		p.w.rebirth(p)
+	}
 }
 
 // stop makes the process stand still, as SIGSTOP or a long garbage collection does; with its clock, as
 // the suspension of its host does.
 func (p *process) stop(d time.Duration, withClock bool) {
-	if p.dead || p.stopped {
+	if p == nil || p.dead || p.stopped {
 		return
 	}
 	w := p.w

@@ -2,14 +2,32 @@ package sim
 
 import (
 	"context"
+	"fmt"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
 
+// The worlds: a pair that is named beforehand and claims its views itself, and a group of hosts that the view
+// service gives their parts.
+const worldPair, worldGroup = "pair", "group"
+
+// Worlds lists the names that Options.World takes.
+var Worlds = []string{worldPair, worldGroup}
+
+func knownWorld(name string) error {
+	if name != "" && !slices.Contains(Worlds, name) {
+		return fmt.Errorf("no world is called %q: there are %s", name, strings.Join(Worlds, " and "))
+	}
+	return nil
+}
+
 // Options choose a run.
 type Options struct {
 	Seed     uint64
+	World    string // a name in Worlds, or nothing: the seed chooses
 	Mutation string // a name in Mutations, or nothing
 	Trace    bool   // tell the story
 }
@@ -28,7 +46,10 @@ func Run(opt Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	w := newWorld(opt.Seed, m, opt.Trace)
+	if err := knownWorld(opt.World); err != nil {
+		return Result{}, err
+	}
+	w := newWorld(opt.Seed, opt.World, m, opt.Trace)
 	w.run()
 	c := w.watch.counts
 	c.Steps = w.steps
@@ -53,6 +74,9 @@ func Run(opt Options) (Result, error) {
 // progress, if not nil, is called with the number of seeds done, from several goroutines.
 func RunMany(ctx context.Context, opt Options, n uint64, progress func(done uint64)) (failed *Result, total Counts, err error) {
 	if _, err := findMutation(opt.Mutation); err != nil {
+		return nil, Counts{}, err
+	}
+	if err := knownWorld(opt.World); err != nil {
 		return nil, Counts{}, err
 	}
 	var (

@@ -3,6 +3,7 @@ package sim
 import (
 	"time"
 
+	"understudy/arbiter"
 	"understudy/event"
 	"understudy/replica"
 )
@@ -20,10 +21,18 @@ const (
 	ruleComesBack = "comes back"
 	ruleOrderly   = "orderly end"
 	ruleBounded   = "bounded log"
+	ruleNumbers   = "one view per number"
+	ruleHeirs     = "only heirs lead"
 )
 
 // viewed is what the watchers know of a view.
 type viewed struct {
+	rec     arbiter.Record // as it was granted
+	primary *process       // the life that it makes primary: one that had its part in the view before, or founded; nil: none
+	told    *process       // the life of which somebody was told that it may take over
+	syncAt  event.Seq      // if it holds this entry
+	loose   bool           // its primary may have begun while the one before it was still releasing: see stale
+
 	voice   *process // who releases output in it
 	last    int      // newest output released in it
 	writer  *process // who appends to the log in it
@@ -38,6 +47,7 @@ type watchers struct {
 	views   []viewed
 	chains  []uint64        // said.chain of every output that was ever released; 0: not yet
 	left    []time.Duration // when each output left for the first time
+	bare    []bool          // and whether the entry after it was not made then: only one who acts alone may do that
 	most    int             // highest output that was ever released
 	highest replica.ViewNumber
 	counts  Counts
@@ -51,11 +61,14 @@ type Counts struct {
 	Answers  int // that clients got
 	Views    int // highest view in which output was released
 	LiveRuns int // backups that went live
+	Synced   int // groups: times that a backup was said to be in sync
+	Handed   int // groups: views that a primary claimed for its backup
+	Promoted int // groups: views in which the view service made a backup primary
 	Late     int // outputs released after one of a higher view, where that is allowed
 	Dead     int // runs that ended with nobody left who might lead
 	Ended    int // runs in which the machine shut down
 
-	Slowest time.Duration // from the end of the faults until every client was served
+	Slowest time.Duration // from the end of the faults until every client was served, and a group's machine protected
 }
 
 // Add sums up.
@@ -65,6 +78,9 @@ func (c *Counts) Add(d Counts) {
 	c.Answers += d.Answers
 	c.Views += d.Views
 	c.LiveRuns += d.LiveRuns
+	c.Synced += d.Synced
+	c.Handed += d.Handed
+	c.Promoted += d.Promoted
 	c.Late += d.Late
 	c.Dead += d.Dead
 	c.Ended += d.Ended
@@ -93,7 +109,7 @@ func (t *watchers) released(p *process, s said) {
 	}
 	t.highest = max(t.highest, n)
 
-	if !t.w.reg.mayActAlone(p) && !t.heldByBackup(p, s.need) {
+	if !t.mayActAlone(p, v) && !t.heldByBackup(p, s.need) {
 		t.w.fail(ruleHeld, "%s releases output %d, but nobody holds entry %d with it, and it was not granted to act alone", p.title, s.n, s.need)
 	}
 
@@ -108,8 +124,9 @@ func (t *watchers) released(p *process, s said) {
 	for len(t.chains) < s.n {
 		t.chains = append(t.chains, 0)
 		t.left = append(t.left, t.w.now)
+		t.bare = append(t.bare, p.m.delivered < s.need)
 	}
-	if t.left[s.n-1] < p.heard {
+	if t.left[s.n-1] < p.heard && !t.bare[s.n-1] {
 		t.w.fail(ruleInOrder, "%s repeats output %d, though it heard of its release", p.title, s.n)
 	}
 	if known := t.chains[s.n-1]; known != 0 && known != s.chain {
@@ -129,7 +146,11 @@ func (t *watchers) released(p *process, s said) {
 // same, and whoever asked for it asked before. This is what is demanded here, whatever the clocks do.
 func (t *watchers) stale(p *process, s said) {
 	now := t.views[t.highest].voice
-	if !t.w.s.wild && !now.early {
+	loose := t.w.s.wild
+	for n := p.core.View() + 1; n <= t.highest; n++ {
+		loose = loose || t.view(n).loose
+	}
+	if !loose {
 		t.w.fail(ruleNoReturn, "%s releases output %d in view %d, but output of view %d has left %s already",
 			p.title, s.n, p.core.View(), t.highest, now.title)
 		return
@@ -142,10 +163,89 @@ func (t *watchers) stale(p *process, s said) {
 }
 
 func (t *watchers) heldByBackup(p *process, need event.Seq) bool {
-	if p.link == nil {
-		return false
+	return p.mate != nil && p.mate.held >= need
+}
+
+// mayActAlone tells whether the view was granted to this life without a backup, or with one of which nobody was told
+// yet that it may take over.
+func (t *watchers) mayActAlone(p *process, v *viewed) bool {
+	if t.w.group {
+		return v.primary == p && (v.rec.Backup == "" || v.told == nil)
 	}
-	return p.link.ends[1-p.link.side(p)].held >= need
+	return v.rec.Claimant == p.incarnation && v.rec.Primary == p.name && v.rec.Backup == ""
+}
+
+// inSync is the backup of a view that holds all that has left, if somebody was told that it does.
+func (v *viewed) inSync() *process {
+	if v.told == nil || v.told.held < v.syncAt {
+		return nil
+	}
+	return v.told
+}
+
+// granted is called when the arbiter grants a number.
+func (t *watchers) granted(rec arbiter.Record) {
+	v := t.view(replica.ViewNumber(rec.Number))
+	if v.rec.Number != 0 && t.w.group {
+		t.w.fail(ruleNumbers, "number %d was granted as %+v and as %+v", rec.Number, v.rec, rec)
+	}
+	v.rec = rec
+	if rec.Number == 1 {
+		for _, p := range t.w.everyone {
+			if p.incarnation == rec.Claimant {
+				v.primary = p
+			}
+		}
+		return
+	}
+	before := t.view(replica.ViewNumber(rec.Number - 1))
+	for _, p := range []*process{before.primary, before.inSync()} {
+		switch {
+		case p == nil:
+		case p.name == rec.Primary:
+			v.primary = p
+			if p != before.primary && p.incarnation != rec.Claimant && before.primary != nil && before.primary.incarnation != rec.Claimant {
+				t.counts.Promoted++
+			}
+		case p.name == rec.Backup && p.incarnation == rec.Claimant:
+			v.told = p // handed over: it holds all that its successor holds
+			t.counts.Handed++
+		}
+	}
+	if v.primary == nil && t.w.group {
+		t.w.fail(ruleHeirs, "view %d makes %s primary, which had no part in the view before", rec.Number, rec.Primary)
+	}
+}
+
+// sent is called for every message that a replica sends.
+func (t *watchers) sent(p *process, m replica.Message) {
+	if m.Type != replica.MsgAppend || !m.InSync || p.role != replica.Primary {
+		return
+	}
+	switch v := t.view(m.View); v.told {
+	case nil:
+		v.told, v.syncAt = p.mate, m.SyncAt
+		t.counts.Synced++
+		p.joined()
+	case p.mate:
+		v.syncAt = min(v.syncAt, m.SyncAt) // far away until the entry is made
+	}
+}
+
+// acts is called when a replica begins to act as primary of a view.
+func (t *watchers) acts(p *process) {
+	n := p.core.View()
+	v := t.view(n)
+	if v.primary != p && t.w.group {
+		t.w.fail(ruleHeirs, "%s acts as primary of view %d, but had no part in the view before that makes it so", p.title, n)
+	}
+	if n <= 1 {
+		return
+	}
+	if former := t.view(n - 1).primary; former != p && former != nil {
+		fast := t.w.s.rates[p.slot]*freshNum > t.w.s.rates[former.slot]*freshDen
+		v.loose = fast || p.early || p.askedView < uint64(n) && p.brokenAt != 0
+	}
 }
 
 // live is called when a backup goes live, before its outputs leave.
@@ -154,7 +254,10 @@ func (t *watchers) live(p *process) {
 	if p.m.delivered != p.core.Last() {
 		t.w.fail(ruleOnce, "%s goes live after executing %d of %d entries", p.title, p.m.delivered, p.core.Last())
 	}
-	t.knows(p)
+	// One that was handed the machine may hear of it late. It cannot say anything then: its backup has gone on.
+	if t.w.reg.record.Number <= uint64(p.core.View()) {
+		t.knows(p)
+	}
 }
 
 // solo is called when a replica begins to act alone.
@@ -196,7 +299,7 @@ func (t *watchers) executed(p *process, s event.Seq) {
 
 // asked is called when a claim is handed to the shell.
 func (t *watchers) asked(p *process, c replica.Claim) {
-	if t.ends && p.life == 1 { // one that was started again asks for view 1, in vain
+	if t.ends && (p.life == 1 || t.w.group) { // one that was started again asks for view 1, in vain
 		t.w.fail(ruleOrderly, "%s claims view %d after both had executed the machine's end", p.title, c.Number)
 	}
 	if c.Number > p.askedView {

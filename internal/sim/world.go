@@ -8,18 +8,22 @@ import (
 	"understudy/replica"
 )
 
-var memberNames = [...]string{"a", "b"}
+// memberNames are those of the hosts: two in a pair, three or four in a group.
+var memberNames = [...]string{"a", "b", "c", "d"}
 
 // tickEvery is how often a shell lets its core's time pass, by its own clock.
 const tickEvery = 5 * time.Millisecond
 
 // recovery bounds how long after the end of all faults every client must have been served, unless the group is
-// rightly dead: 300 ticks. The slowest clocks run at half speed, and patience may grow.
-const recovery = 300 * tickEvery
+// rightly dead: 300 ticks. The slowest clocks run at half speed, and patience may grow. In a group a new backup
+// must be in sync by then too, perhaps after one that never answered was given up.
+const recovery, groupRecovery = 300 * tickEvery, 1500 * tickEvery
 
 // setting is what a seed chose for a whole run.
 type setting struct {
-	stream     bool // the log channel is like TCP, else datagrams
+	hosts      int
+	ping       time.Duration // between two pings of a server to the view service
+	stream     bool          // the log channel is like TCP, else datagrams
 	config     replica.Config
 	rates      [len(memberNames)]int // of the members' clocks, in thousandths
 	wild       bool                  // clocks do what the freshness rule does not tolerate
@@ -39,7 +43,9 @@ type World struct {
 	now      time.Duration
 	q        queue
 	planned  uint64
-	members  [len(memberNames)]*process // the present life of each
+	group    bool       // of hosts that the view service gives their parts, else a pair that finds itself
+	members  []*process // the present life of each
+	services []*service
 	everyone []*process
 	wires    [len(memberNames)][len(memberNames)]wire
 	slowDisk [len(memberNames)]time.Duration
@@ -47,6 +53,7 @@ type World struct {
 	clients  []*client
 	watch    watchers
 	mutation mutation
+	births   int           // planned: hosts whose server will start again
 	healed   time.Duration // when the faults ended
 	over     bool          // the machine has ended in good order
 	failure  *Failure
@@ -90,19 +97,20 @@ func (w *World) tell(p *process, format string, args ...any) {
 	w.story = append(w.story, fmt.Sprintf("%9.3f ms  %s%s", float64(w.now)/1e6, who, fmt.Sprintf(format, args...)))
 }
 
-func newWorld(seed uint64, m mutation, telling bool) *World {
+func newWorld(seed uint64, kind string, m mutation, telling bool) *World {
 	w := &World{rng: rng{mix(seed, 0x5eed)}, mutation: m, telling: telling}
 	w.watch.w = w
+	w.group = kind == worldGroup || kind == "" && mix(seed, 0x9a1f)&1 == 0
 	w.choose()
-	w.reg.cut = make([]time.Duration, len(memberNames))
+	w.members = make([]*process, w.s.hosts)
+	w.reg.cut = make([]time.Duration, w.s.hosts)
 	for i := range 2 + w.rng.intn(3) {
 		w.clients = append(w.clients, &client{w: w, id: i})
 	}
-	a, b := w.newProcess(0, 1, true), w.newProcess(1, 1, false)
-	w.connect(a, b)
-	for _, p := range []*process{b, a} {
-		p := p
-		w.plan(w.rng.between(0, 3*time.Millisecond), p, func() { p.do(func(now time.Duration) { p.core.PeerUp(now, "") }) })
+	if w.group {
+		w.beginGroup()
+	} else {
+		w.beginPair()
 	}
 	for _, c := range w.clients {
 		c.think()
@@ -110,6 +118,14 @@ func newWorld(seed uint64, m mutation, telling bool) *World {
 	w.plan(w.s.trouble, nil, w.heal)
 	w.planFaults()
 	return w
+}
+
+func (w *World) beginPair() {
+	a, b := w.newProcess(0, 1, true), w.newProcess(1, 1, false)
+	w.connect(a, b)
+	for _, p := range []*process{b, a} {
+		w.plan(w.rng.between(0, 3*time.Millisecond), p, func() { p.do(func(now time.Duration) { p.core.PeerUp(now, p.mate.incarnation) }) })
+	}
 }
 
 // run lets the world's time pass until a rule is broken, the group has come back, or nothing more can come.
@@ -145,6 +161,9 @@ func (w *World) run() {
 func (w *World) ended() bool {
 	if w.over {
 		return w.now > w.healed+2*w.s.config.SuspectAfter
+	}
+	if w.group {
+		return w.groupEnded()
 	}
 	served := true
 	for _, c := range w.clients {
@@ -200,6 +219,9 @@ func (w *World) rightlyDead() (string, bool) {
 	if w.over {
 		return "its machine has shut down", true
 	}
+	if w.group {
+		return w.groupRightlyDead()
+	}
 	r := w.reg.record
 	if r == (arbiter.Record{}) {
 		return "its first primary was killed before view 1", w.everyone[0].killed()
@@ -232,14 +254,17 @@ func (p *process) killed() bool { return p.dead && p.core.Role() != replica.Halt
 func (w *World) heal() {
 	w.healed = w.now
 	w.tell(nil, "the faults end")
-	for i := range w.wires {
-		for j := range w.wires[i] {
+	for i := range w.reg.cut {
+		for j := range w.reg.cut {
 			w.wires[i][j] = wire{lo: 50 * time.Microsecond, hi: time.Millisecond}
 		}
 		w.slowDisk[i], w.reg.cut[i] = 0, 0
 	}
 	w.reg.down, w.reg.mute, w.reg.slow = 0, 0, 0
 	w.s.clientLoss, w.s.claimLoss = 0, 0
+	for _, s := range w.services {
+		s.heal()
+	}
 	for _, p := range w.everyone {
 		p.fuse, p.doom, p.sluggish = 0, doomNone, 0
 		if p.stopped {
