@@ -49,7 +49,8 @@ func certCommand() *cobra.Command {
 		Use:   "cert",
 		Short: "Make the certificates by which hosts know each other",
 		Long: `Makes an authority for a fleet and a certificate for each of its members. The arbiter's is called "arbiter", the virtual LAN's "lan", a replica's
-has the replica's name. A host needs ca.pem, NAME.pem and NAME-key.pem; ca-key.pem stays where certificates are made.`,
+has the replica's name. In a fleet: "control" and "lan" where control runs, a host's by its name, and "cli" (or "cli-SOMETHING")
+for who gives orders. A host needs ca.pem, NAME.pem and NAME-key.pem; ca-key.pem stays where certificates are made.`,
 	}
 	var dir string
 	c.PersistentFlags().StringVar(&dir, "dir", "", "where the files are (default: certs in the state directory)")
