@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -51,7 +52,8 @@ func args(d *datadriven.TestData) string {
 // command says so.
 type stage struct {
 	now     time.Duration
-	a, b    *actor
+	group   bool     // three that views give their parts, else a pair that claims its views itself
+	actors  []*actor // a, b and, in a group, c
 	record  arbiter.Record
 	arbiter string // "up", "down", "mute": carries claims out, but its answers are lost
 	cut     []string
@@ -68,6 +70,8 @@ type delivery struct {
 type actor struct {
 	name     string
 	core     *replica.Core
+	peer     *actor // at the other end of its log channel
+	state    *state // that it was sent and has not put together
 	dead     bool
 	stopped  bool
 	slow     bool      // does not execute
@@ -77,18 +81,27 @@ type actor struct {
 	executed []string
 }
 
-func newStage() *stage {
-	s := &stage{arbiter: "up"}
-	cfg := func(id, peer string) replica.Config {
-		return replica.Config{
-			ID: id, Peer: peer, Incarnation: "life of " + id,
-			HeartbeatEvery: 25 * ms, SuspectAfter: 100 * ms, ClaimRetryEvery: 50 * ms, ResendAfter: 60 * ms,
-			MaxUnackedBytes: 400, MaxUnappliedBytes: 800,
-		}
+// state is a machine's on its way to a backup.
+type state struct {
+	view     replica.ViewNumber
+	from     string
+	seq      event.Seq
+	executed []string
+}
+
+func stageConfig(id, peer string) replica.Config {
+	return replica.Config{
+		ID: id, Peer: peer, Incarnation: "life of " + id,
+		HeartbeatEvery: 25 * ms, SuspectAfter: 100 * ms, ClaimRetryEvery: 50 * ms, ResendAfter: 60 * ms,
+		MaxUnackedBytes: 400, MaxUnappliedBytes: 800,
 	}
-	s.a = &actor{name: "a", core: replica.NewPrimary(cfg("a", "b")), clock: time.Hour}
-	s.b = &actor{name: "b", core: replica.NewBackup(cfg("b", "a")), clock: time.Minute}
-	return s
+}
+
+func newStage() *stage {
+	a := &actor{name: "a", core: replica.NewPrimary(stageConfig("a", "b")), clock: time.Hour}
+	b := &actor{name: "b", core: replica.NewBackup(stageConfig("b", "a")), clock: time.Minute}
+	a.peer, b.peer = b, a
+	return &stage{arbiter: "up", actors: []*actor{a, b}}
 }
 
 func (s *stage) tell(format string, args ...any) {
@@ -96,20 +109,12 @@ func (s *stage) tell(format string, args ...any) {
 }
 
 func (s *stage) actor(name string) (*actor, error) {
-	switch name {
-	case "a":
-		return s.a, nil
-	case "b":
-		return s.b, nil
+	for _, x := range s.actors {
+		if x.name == name {
+			return x, nil
+		}
 	}
 	return nil, fmt.Errorf("nobody is called %q", name)
-}
-
-func (s *stage) other(x *actor) *actor {
-	if x == s.a {
-		return s.b
-	}
-	return s.a
 }
 
 func (s *stage) command(words []string) error {
@@ -124,9 +129,19 @@ func (s *stage) command(words []string) error {
 	}
 	switch verb := words[0]; {
 	case verb == "begin":
-		s.do(s.b, func(now time.Duration) { s.b.core.PeerUp(now, "life of a") })
-		s.do(s.a, func(now time.Duration) { s.a.core.PeerUp(now, "life of b") })
+		a, b := s.actors[0], s.actors[1]
+		s.do(b, func(now time.Duration) { b.core.PeerUp(now, "life of a") })
+		s.do(a, func(now time.Duration) { a.core.PeerUp(now, "life of b") })
 		s.run(10 * ms)
+	case verb == "group":
+		s.group, s.actors = true, nil
+		for i, name := range []string{"a", "b", "c"} {
+			s.actors = append(s.actors, &actor{name: name, core: replica.NewSpare(stageConfig(name, "")), clock: time.Hour / time.Duration(i+1)})
+		}
+	case verb == "protect": // a group whose primary a has the backup b, in sync
+		return s.all("group", "view 1 a", "adopt a", "view 2 a b", "adopt a", "connect a b", "join a", "restored b", "tick 20ms")
+	case verb == "view" && len(words) >= 3: // the view service makes one
+		return s.view(words[1:])
 	case verb == "tick" && arg != "":
 		d, err := time.ParseDuration(arg)
 		if err != nil {
@@ -144,7 +159,7 @@ func (s *stage) command(words []string) error {
 	case verb == "heal":
 		s.cut = nil
 	case verb == "break": // the log channel; both learn of it
-		for _, x := range []*actor{s.a, s.b} {
+		for _, x := range s.actors {
 			s.deliver(x, ms, x.core.PeerDown)
 		}
 	case who == nil:
@@ -167,10 +182,29 @@ func (s *stage) command(words []string) error {
 		s.do(who, func(now time.Duration) {
 			_ = who.core.Append(now, []event.Entry{{Kind: event.KindCommit}})
 			who.core.Finish()
-			s.other(who).ends = who.core.Last()
+			who.peer.ends = who.core.Last()
 		})
+	case verb == "adopt": // it hears of the view in the register
+		s.do(who, func(now time.Duration) { who.core.Adopt(now, s.record) })
+	case verb == "connect" && len(words) == 3: // a log channel from the first to the second
+		return s.connect(who, words[2])
+	case verb == "join":
+		return s.join(who)
+	case verb == "restored":
+		return s.restored(who)
+	case verb == "handover":
+		var err error
+		s.do(who, func(now time.Duration) { err = who.core.HandOver(now) })
+		if err != nil {
+			s.tell("%s: cannot hand over: %v", who.name, err)
+		}
 	case verb == "state":
 		c := who.core
+		if s.group {
+			s.tell("%s is %v in view %d, peer %q, alone %t, in sync %t, full %t, holds %d, executed %d, outputs waiting %d",
+				who.name, c.Role(), c.View(), c.Peer(), c.Solo(), c.InSync(), c.Full(), c.Last(), c.Applied(), c.HeldOutputs())
+			break
+		}
 		frozen, err := c.Frozen()
 		s.tell("%s is %v in view %d, alone %t, full %t, frozen %t %v, holds %d, executed %d, outputs waiting %d",
 			who.name, c.Role(), c.View(), c.Solo(), c.Full(), frozen, err, c.Last(), c.Applied(), c.HeldOutputs())
@@ -181,7 +215,7 @@ func (s *stage) command(words []string) error {
 }
 
 func (s *stage) ask(words []string) {
-	for _, x := range []*actor{s.a, s.b} {
+	for _, x := range s.actors {
 		if x.core.Role() != replica.Primary || x.dead || x.stopped {
 			continue
 		}
@@ -209,8 +243,92 @@ func (s *stage) deliver(to *actor, after time.Duration, f func(now time.Duration
 
 func (s *stage) leave(x *actor) {
 	x.dead = true
-	o := s.other(x)
-	s.deliver(o, ms, o.core.PeerDown)
+	s.hangUp(x)
+}
+
+// hangUp ends x's log channel.
+func (s *stage) hangUp(x *actor) {
+	o := x.peer
+	if o == nil {
+		return
+	}
+	s.deliver(o, ms, func(now time.Duration) {
+		if o.peer == x {
+			o.core.PeerDown(now)
+			if s.group {
+				o.peer = nil
+			}
+		}
+	})
+	if s.group {
+		x.peer = nil
+	}
+}
+
+func (s *stage) all(lines ...string) error {
+	for _, l := range lines {
+		if err := s.command(strings.Fields(l)); err != nil {
+			return fmt.Errorf("%s: %w", l, err)
+		}
+	}
+	return nil
+}
+
+// view has the view service claim a view: number, primary and perhaps backup.
+func (s *stage) view(words []string) error {
+	n, err := strconv.ParseUint(words[0], 10, 64)
+	if err != nil {
+		return err
+	}
+	c := arbiter.Record{Number: n, Primary: words[1], Claimant: "service"}
+	if len(words) > 2 {
+		c.Backup = words[2]
+	}
+	if n == 1 {
+		c.Claimant = "life of " + c.Primary
+	}
+	current, won, err := arbiter.Decide(s.record, c)
+	if err != nil {
+		return err
+	}
+	if s.record = current; won {
+		s.tell("arbiter: grants view %d {%s, %q} to the view service", n, c.Primary, c.Backup)
+	} else {
+		s.tell("arbiter: view %d is %s's", current.Number, current.Primary)
+	}
+	return nil
+}
+
+func (s *stage) connect(x *actor, name string) error {
+	o, err := s.actor(name)
+	if err != nil {
+		return err
+	}
+	x.peer, o.peer = o, x
+	s.do(o, func(now time.Duration) { o.core.PeerUp(now, "life of "+x.name) })
+	s.do(x, func(now time.Duration) { x.core.PeerUp(now, "life of "+o.name) })
+	return nil
+}
+
+// join has the primary send its state as of now; its backup has it when it is told restored.
+func (s *stage) join(x *actor) (err error) {
+	st := &state{view: x.core.View(), from: x.name}
+	s.do(x, func(now time.Duration) { st.seq, err = x.core.Join(now) })
+	if err == nil {
+		s.tell("%s: sends its state after entry %d to %s", x.name, st.seq, x.peer.name)
+		x.peer.state = st
+	}
+	return err
+}
+
+func (s *stage) restored(x *actor) (err error) {
+	st := x.state
+	if st == nil {
+		return errors.New("nobody has sent it a state")
+	}
+	x.state = nil
+	s.do(x, func(now time.Duration) { err = x.core.Restored(now, st.view, st.from, st.seq, uint64(st.seq)) })
+	return err
 }
 
 // run lets time pass, 1 ms at a time.
@@ -229,7 +347,7 @@ func (s *stage) run(d time.Duration) {
 				i++
 			}
 		}
-		for _, x := range []*actor{s.a, s.b} {
+		for _, x := range s.actors {
 			if x.dead || x.stopped {
 				continue
 			}
@@ -237,6 +355,15 @@ func (s *stage) run(d time.Duration) {
 				s.do(x, x.core.Tick)
 			}
 			s.execute(x)
+			if stops := x.core.Stopping(); stops || x.core.WantsEntry() {
+				s.do(x, func(now time.Duration) {
+					_ = x.core.Append(now, []event.Entry{{Kind: event.KindCommit}})
+					if stops {
+						s.tell("%s: the machine stands still", x.name)
+						x.core.Stopped(now)
+					}
+				})
+			}
 		}
 	}
 }
@@ -276,6 +403,10 @@ func (s *stage) do(x *actor, f func(now time.Duration)) {
 	for _, m := range r.Messages {
 		s.send(x, m)
 	}
+	if r.HangUp && s.group && x.peer != nil {
+		s.tell("%s: closes the log channel to %s", x.name, x.peer.name)
+		s.hangUp(x)
+	}
 	for _, o := range r.Release {
 		s.tell("%s: releases %q", x.name, o)
 	}
@@ -288,7 +419,10 @@ func (s *stage) do(x *actor, f func(now time.Duration)) {
 }
 
 func (s *stage) send(x *actor, m replica.Message) {
-	o := s.other(x)
+	o := x.peer
+	if o == nil {
+		return
+	}
 	lost := ""
 	if slices.Contains(s.cut, x.name+o.name) {
 		lost = " (lost)"
@@ -301,8 +435,15 @@ func (s *stage) send(x *actor, m replica.Message) {
 		s.tell("%s: → %s entries %d-%d of view %d, released %d%s", x.name, o.name,
 			m.Entries[0].Seq, m.Entries[len(m.Entries)-1].Seq, m.View, m.Released, lost)
 	}
+	if m.Type == replica.MsgHandOver {
+		s.tell("%s: → %s it leads view %d, after entry %d%s", x.name, o.name, m.View, m.Held, lost)
+	}
 	if lost == "" {
-		s.deliver(o, ms, func(now time.Duration) { o.core.Step(now, m) })
+		s.deliver(o, ms, func(now time.Duration) {
+			if o.peer == x {
+				o.core.Step(now, m)
+			}
+		})
 	}
 }
 
@@ -315,7 +456,12 @@ func (s *stage) claim(x *actor, c replica.Claim) {
 		return
 	}
 	current, won, err := arbiter.Decide(s.record, c)
-	if current != s.record {
+	switch {
+	case s.group && current != s.record:
+		s.tell("arbiter: grants view %d {%s, %q} to %s", c.Number, c.Primary, c.Backup, x.name)
+	case s.group && !won:
+		s.tell("arbiter: does not grant view %d to %s: it is {%s, %q}", c.Number, x.name, current.Primary, current.Backup)
+	case current != s.record:
 		s.tell("arbiter: grants view %d to %s, backup %q", c.Number, x.name, c.Backup)
 	}
 	s.record = current
