@@ -47,6 +47,7 @@ func (c *Core) PeerDown(now time.Duration) {
 func (c *Core) Tick(now time.Duration) {
 	if gap := now - c.lastTick; gap > c.cfg.HeartbeatEvery && c.lastTick != 0 && c.excused < maxPatience*c.cfg.SuspectAfter {
 		c.lastHeard = min(now, c.lastHeard+gap)
+		c.liveAt += gap // likewise: see promoted
 		c.excused += gap
 	}
 	c.lastTick = now
