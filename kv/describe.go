@@ -14,10 +14,6 @@ func (c *Call) command() {
 	names := c.args[2:]
 	switch sub := c.args[1]; {
 	case is(sub, "count"):
-		if len(names) > 0 {
-			c.err("ERR wrong number of arguments for 'command|count' command")
-			return
-		}
 		c.int(int64(len(sorted)))
 	case is(sub, "info"):
 		if len(names) == 0 {
@@ -47,13 +43,7 @@ func (c *Call) command() {
 			c.bulkString(cmd.Name)
 		}
 	case is(sub, "getkeys"):
-		if len(names) < 2 {
-			c.err("ERR wrong number of arguments for 'command|getkeys' command")
-			return
-		}
 		c.getKeys(names)
-	default:
-		c.err("ERR unknown subcommand '" + cString(sub, 128) + "'. Try COMMAND HELP.")
 	}
 }
 

@@ -228,6 +228,10 @@ func (c *Call) swapdb() {
 	if !c.databases(a, b) {
 		return
 	}
+	if a == b {
+		c.ok()
+		return
+	}
 	s := c.s
 	s.dbs[a], s.dbs[b] = s.dbs[b], s.dbs[a]
 	c.d = s.dbs[c.DB]
@@ -254,10 +258,6 @@ func (c *Call) flush() {
 
 func (c *Call) object() {
 	if is(c.args[1], "help") {
-		if len(c.args) != 2 {
-			c.err("ERR wrong number of arguments for 'object|help' command")
-			return
-		}
 		lines := []string{
 			"OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
 			"ENCODING <key>", "    Return the kind of internal representation used in order to store the value",
@@ -276,33 +276,19 @@ func (c *Call) object() {
 		}
 		return
 	}
-	sub := ""
-	for _, name := range []string{"encoding", "freq", "idletime", "refcount"} {
-		if is(c.args[1], name) {
-			sub = name
-		}
-	}
-	if sub == "" {
-		c.err("ERR unknown subcommand '" + cString(c.args[1], 128) + "'. Try OBJECT HELP.")
-		return
-	}
-	if len(c.args) != 3 {
-		c.err("ERR wrong number of arguments for 'object|" + sub + "' command")
-		return
-	}
 	e := c.find(c.args[2])
 	if e == nil {
 		c.null()
 		return
 	}
-	switch sub {
-	case "encoding":
+	switch sub := c.args[1]; {
+	case is(sub, "encoding"):
 		c.bulkString(e.encoding())
-	case "refcount":
+	case is(sub, "refcount"):
 		c.int(1)
-	case "idletime": // reads leave no trace, so nobody knows
+	case is(sub, "idletime"): // reads leave no trace, so nobody knows
 		c.int(0)
-	case "freq":
+	case is(sub, "freq"):
 		c.err("ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.")
 	}
 }

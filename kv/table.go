@@ -61,7 +61,8 @@ type Command struct {
 	Summary string
 	Group   string
 
-	run func(*Call) // nil: belongs to the connection
+	run  func(*Call)    // nil: belongs to the connection
+	subs map[string]int // subcommands with their arity; nil: the command has none
 }
 
 var (
@@ -80,6 +81,8 @@ func init() {
 			sorted = append(sorted, &group[i])
 		}
 	}
+	byName["object"].subs = map[string]int{"help": 2, "encoding": 3, "freq": 3, "idletime": 3, "refcount": 3}
+	byName["command"].subs = map[string]int{"count": 2, "info": -2, "docs": -2, "list": -2, "getkeys": -4}
 	slices.SortFunc(sorted, func(a, b *Command) int { return strings.Compare(a.Name, b.Name) })
 }
 
@@ -117,6 +120,16 @@ func Find(args [][]byte) (*Command, string) {
 	}
 	if cmd.Arity > 0 && len(args) != cmd.Arity || len(args) < -cmd.Arity {
 		return nil, "ERR wrong number of arguments for '" + cmd.Name + "' command"
+	}
+	if cmd.subs != nil && len(args) > 1 {
+		sub := strings.ToLower(cString(args[1], 128))
+		arity, ok := cmd.subs[sub]
+		if !ok {
+			return nil, "ERR unknown subcommand '" + cString(args[1], 128) + "'. Try " + strings.ToUpper(cmd.Name) + " HELP."
+		}
+		if arity > 0 && len(args) != arity || len(args) < -arity {
+			return nil, "ERR wrong number of arguments for '" + cmd.Name + "|" + sub + "' command"
+		}
 	}
 	return cmd, ""
 }

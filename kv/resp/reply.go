@@ -61,8 +61,8 @@ func (r *ReplyReader) Buffered() int { return r.r.Buffered() }
 func (r *ReplyReader) Read() (Value, error) { return r.read(0) }
 
 func (r *ReplyReader) read(depth int) (Value, error) {
-	for {
-		line, err := r.line(depth > 0)
+	for attributes := false; ; attributes = true {
+		line, err := r.line(depth > 0 || attributes)
 		if err != nil {
 			return Value{}, err
 		}
