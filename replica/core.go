@@ -134,7 +134,8 @@ type Core struct {
 	maxSilence time.Duration // longest silence of the peer seen at a tick
 	lastSent   time.Duration
 	resendAt   time.Duration
-	askedFor   time.Duration // primary: see Ask
+	askedFor   time.Duration // primary: when Ask was last called
+	askSent    time.Duration // when something was last sent that is acknowledged at once
 	newestSent time.Duration // backup: Sent of the newest append, echoed in acks
 	ackDue     bool
 	gap        bool          // backup: the next ack reports a gap

@@ -18,6 +18,7 @@
 //   - A replica acts without the other's acknowledgement only in a view that the arbiter granted to it.
 //     While a claim is open its outcome is unknown, and it is asked again until it is known.
 //   - A backup that has claimed a view takes no further entry of the old one, and acknowledges none.
+//   - A read is answered on the strength of an acknowledgement of something sent after it came. See Ask.
 //   - A message to the backup names as released only outputs that an earlier Ready handed out.
 //
 // # Freshness

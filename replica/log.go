@@ -82,6 +82,9 @@ func (c *Core) releaseTo(now time.Duration, s event.Seq) {
 		c.ready.Release = append(c.ready.Release, c.held[i].out)
 		i++
 	}
+	if i < len(c.held) {
+		s = min(s, c.held[i].need-1)
+	}
 	c.drop(i)
 	c.released = max(c.released, min(s, c.last))
 }

@@ -72,9 +72,12 @@ func (c *Core) sendAppend(now time.Duration, batch []event.Entry) {
 		c.resendAt = now + c.cfg.ResendAfter
 	}
 	c.lastSent = now
+	ask := c.askedFor > c.lastEcho
+	if ask || len(batch) > 0 {
+		c.askSent = now
+	}
 	c.ready.Messages = append(c.ready.Messages, Message{
-		Type: MsgAppend, View: c.view, Sent: now, Entries: batch, Released: c.gone, InSync: c.gated, SyncAt: c.syncAt,
-		Ask: c.askedFor > c.lastEcho,
+		Type: MsgAppend, View: c.view, Sent: now, Entries: batch, Released: c.gone, InSync: c.gated, SyncAt: c.syncAt, Ask: ask,
 	})
 }
 

@@ -19,6 +19,7 @@ const (
 	KindHello   = 'H' // primary to backup: JSON, see Hello
 	KindWelcome = 'W' // backup to primary: JSON, see Welcome
 	kindAppend  = 'A'
+	kindAsk     = 'Q' // an append that is to be acknowledged at once
 	kindAck     = 'K'
 	kindOver    = 'O' // the view was handed over
 )
@@ -74,7 +75,11 @@ func AppendMessage(b []byte, m *replica.Message) []byte {
 	start := len(b)
 	switch m.Type {
 	case replica.MsgAppend:
-		b = beginFrame(b, kindAppend)
+		kind := byte(kindAppend)
+		if m.Ask {
+			kind = kindAsk
+		}
+		b = beginFrame(b, kind)
 		b = binary.AppendUvarint(b, uint64(m.View))
 		b = binary.AppendUvarint(b, uint64(m.Sent))
 		b = binary.AppendUvarint(b, uint64(m.Released))
@@ -118,8 +123,8 @@ func ParseMessage(kind byte, b []byte) (m replica.Message, err error) {
 		return v
 	}
 	switch kind {
-	case kindAppend:
-		m.Type = replica.MsgAppend
+	case kindAppend, kindAsk:
+		m.Type, m.Ask = replica.MsgAppend, kind == kindAsk
 		m.View = replica.ViewNumber(next())
 		m.Sent = time.Duration(next())
 		m.Released = event.Seq(next())

@@ -24,6 +24,7 @@ var sampleMessages = []replica.Message{
 	{Type: replica.MsgAppend, View: 1},
 	{Type: replica.MsgAppend, View: 7, InSync: true, SyncAt: 12},
 	{Type: replica.MsgAppend, View: 7, InSync: true},
+	{Type: replica.MsgAppend, View: 7, InSync: true, SyncAt: 3, Ask: true},
 	{Type: replica.MsgHandOver, View: 8, Held: 99},
 	{Type: replica.MsgAck, View: 3, Echo: time.Second, Held: 43, Executed: 40, Progress: 1 << 50, Gap: true},
 }
