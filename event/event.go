@@ -34,6 +34,13 @@ const (
 	// KindDigest carries the primary's digest of the machine's state at the entry's position (8 bytes,
 	// little endian); a backup whose own digest differs has diverged and stops.
 	KindDigest
+	// KindMode changes how the backup follows, from the entry's position on (see Mode).
+	KindMode
+	// KindEpochPart is a part of what changed in an epoch of checkpoint mode (see the Part constants).
+	KindEpochPart
+	// KindEpochEnd ends an epoch: its data is the machine's state apart from RAM. Only with it do the parts before
+	// it count, and they all do.
+	KindEpochEnd
 )
 
 // Entry is one record of the log: at position Pos, deliver this.

@@ -97,6 +97,15 @@ func (c *Core) drop(n int) {
 	}
 }
 
+// Unreleased gives the outputs at the gate, in order: on a backup those of which it has not heard that they left.
+func (c *Core) Unreleased() []any {
+	var outs []any
+	for i := range c.held {
+		outs = append(outs, c.held[i].out)
+	}
+	return outs
+}
+
 // GateStats say how long outputs waited at the gate before they left.
 type GateStats struct {
 	Outputs uint64        // released

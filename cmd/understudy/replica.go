@@ -24,7 +24,8 @@ func replicaCommand() *cobra.Command {
 		m                                       machineFlags
 		o                                       host.Options
 		listenAddr, arbiterURL, status, console string
-		tlsDir, views, bandwidth                string
+		tlsDir, views, bandwidth, mode          string
+		epoch                                   time.Duration
 		arbiterCreate                           bool
 	)
 	c := &cobra.Command{
@@ -57,6 +58,13 @@ its part and halted. 125: an error of ours.`,
 				return err
 			}
 			if o.Views, err = viewCopies(views, o.Identity); err != nil {
+				return err
+			}
+			length := ""
+			if c.Flags().Changed("epoch") {
+				length = epoch.String()
+			}
+			if o.Mode, err = host.ParseMode(mode, length); err != nil {
 				return err
 			}
 			if bandwidth != "" {
@@ -147,6 +155,8 @@ its part and halted. 125: an error of ours.`,
 	f.StringVar(&o.LANAddr, "lan", "", "the virtual LAN: host:port or the path of its unix socket")
 	f.StringVar(&arbiterURL, "arbiter", "", "the arbiter: http://host:port, https://host:port or unix:/path of understudy arbiter, etcd://host:port,.../prefix, or dir:/path on storage that both sides share")
 	f.BoolVar(&arbiterCreate, "arbiter-create", false, "with --arbiter dir:/path: make an empty directory a new arbiter")
+	f.StringVar(&mode, "mode", "lockstep", "how the backup follows: lockstep (it executes the same) or checkpoint (it receives what changed in every epoch)")
+	f.DurationVar(&epoch, "epoch", 0, "with --mode checkpoint: length of an epoch (default: as load and outputs want it)")
 	tlsFlag(f, &tlsDir)
 	f.StringVar(&status, "status", "", "serve GET /status here")
 	f.StringVar(&console, "console", "", "write the guest's console to this file, - for stdout")

@@ -83,6 +83,7 @@ type leader struct {
 	outs    []any
 	digest  time.Time
 	slowed  time.Duration // owed to a backup that is behind
+	epochs  *epochs       // nil in lockstep mode
 }
 
 // lead runs the machine as primary until the guest ends, the role is lost, or the replica is stopped.
@@ -94,8 +95,27 @@ func (r *Replica) lead() (machine.Down, error) {
 		r.announce(r.port)
 	}
 	r.inbox.clear()
+	if err := r.endEpochs(); err != nil {
+		return machine.Up, err
+	}
+	if r.mode.Following == event.Checkpoint {
+		if err := l.leadByEpochs(); err != nil {
+			return machine.Up, err
+		}
+	}
+	defer func() {
+		if l.epochs != nil {
+			l.epochs.end()
+		}
+	}()
+	if !r.begun && r.opt.Mode != r.mode {
+		if err := l.changeMode(r.opt.Mode); err != nil {
+			return machine.Up, err
+		}
+	}
+	r.begun = true
 	// What the machine asked for before we led is ours to provide now. Disk requests were carried out when
-	// the log produced them; their results wait at the disks.
+	// the log produced them; their results wait at the disks. After an epoch they were just issued again.
 	for _, want := range r.m.PendingEntropy() {
 		r.provideEntropy(want)
 	}
@@ -117,10 +137,13 @@ func (r *Replica) lead() (machine.Down, error) {
 		}
 		l.grant()
 		if down := r.m.Down(); down != machine.Up {
+			if err := l.finishEpoch(); err != nil {
+				return machine.Up, err
+			}
 			r.sayGoodbye()
 			return down, nil
 		}
-		if r.m.Idle() && len(l.entries) == 0 {
+		if r.m.Idle() && (len(l.entries) == 0 || l.epochs != nil && len(l.raw) == 0) {
 			l.idle()
 		} else {
 			l.run()
@@ -137,9 +160,16 @@ func (r *Replica) lead() (machine.Down, error) {
 // standStill stops the machine so that it can be handed over: nothing that it said is without an entry behind it.
 func (l *leader) standStill() error {
 	r := l.r
+	if r.mode.Following == event.Checkpoint {
+		if err := l.settle(); err != nil {
+			return err
+		}
+	}
 	r.stats.stoodAt.Store(time.Now().UnixNano())
-	if err := l.stop(true); err != nil {
-		return err
+	if r.mode.Following != event.Checkpoint {
+		if err := l.stop(true); err != nil {
+			return err
+		}
 	}
 	if l.takeOutputs(); len(l.outs) > 0 {
 		return nil // unreachable, see machine.Deliver; the next turn would do
@@ -192,14 +222,12 @@ func (l *leader) takeOutputs() {
 // stop is what happens between two slices: it takes what the machine said, delivers what came for it, and
 // ships the log of that. With mark set there is an entry at this position in any case.
 func (l *leader) stop(mark bool) error {
+	if l.epochs != nil {
+		return l.stopByEpochs(mark)
+	}
 	r, m := l.r, l.r.m
 	l.takeOutputs()
-	l.raw = r.inbox.take(l.raw[:0])
-	for i, d := range r.disks {
-		for _, done := range d.Finished() {
-			l.raw = append(l.raw, event.Entry{Kind: event.KindDisk, Device: uint8(i), Data: event.AppendDiskDone(nil, done)})
-		}
-	}
+	l.gather()
 	now := time.Now()
 	l.entries = l.entries[:0]
 	if c, due := l.clock.due(now, m, len(l.raw) > 0 && m.Idle()); due {
@@ -233,6 +261,30 @@ func (l *leader) stop(mark bool) error {
 		// and its outputs never left, so it did not happen, and the caller's loop ends.
 		_ = r.core.Append(now, l.entries)
 	})
+	return nil
+}
+
+// gather takes what came for the machine.
+func (l *leader) gather() {
+	l.raw = l.r.inbox.take(l.raw[:0])
+	for i, d := range l.r.disks {
+		for _, done := range d.Finished() {
+			l.raw = append(l.raw, event.Entry{Kind: event.KindDisk, Device: uint8(i), Data: event.AppendDiskDone(nil, done)})
+		}
+	}
+}
+
+// leadByEpochs begins to lead in checkpoint mode.
+func (l *leader) leadByEpochs() error {
+	r := l.r
+	s, err := newShadow(len(r.ram), true)
+	if err != nil {
+		return err
+	}
+	r.m.TakeDirty(nil) // what a backup of this view has, it has as of now
+	r.do(func(time.Duration) { r.core.ByEpochs(true) })
+	l.epochs = newEpochs(l)
+	l.epochs.follow(s)
 	return nil
 }
 
@@ -273,8 +325,24 @@ func (l *leader) idle() {
 		l.timer.Reset(d)
 		timer = l.timer.C
 	}
+	if e := l.epochs; e != nil && r.ships.Load() && e.changed() {
+		d := e.limit() - now.Sub(e.began)
+		if d <= 0 {
+			d = 200 * time.Microsecond // the encoder is busy
+		}
+		if timer == nil || d < l.clock.until(now, alarmOf(r.m)) {
+			l.timer.Reset(d)
+			timer = l.timer.C
+		}
+	}
 	r.pause(timer)
 	r.stats.idled(time.Since(now))
+}
+
+// alarmOf is the guest time of the next alarm, which must be armed.
+func alarmOf(m *machine.Machine) uint64 {
+	at, _ := m.Alarm()
+	return at
 }
 
 // local carries out an output that is a request to this host rather than to the world. It reports whether
@@ -341,6 +409,12 @@ func (r *Replica) sayGoodbye() {
 
 // follow executes the log as backup until the role changes, the guest ends or the replica is stopped.
 func (r *Replica) follow() (machine.Down, error) {
+	r.begun = true
+	if r.mode.Following == event.Checkpoint && r.staged == nil {
+		if err := r.beginEpochs(); err != nil {
+			return machine.Up, err
+		}
+	}
 	for {
 		r.mu.Lock()
 		e, ok := r.core.Next()
@@ -362,6 +436,14 @@ func (r *Replica) follow() (machine.Down, error) {
 			// The primary leaves when it has heard that this side executed the end.
 			r.mu.Lock()
 			parted := r.ch == nil
+			if parted {
+				// It left after its last output had, which nobody could tell us of any more.
+				for _, o := range r.core.Unreleased() {
+					if o := o.(event.Output); o.Kind == event.OutConsole {
+						r.said.write(o.Data)
+					}
+				}
+			}
 			r.mu.Unlock()
 			if parted {
 				return r.m.Down(), nil
@@ -375,6 +457,9 @@ func (r *Replica) follow() (machine.Down, error) {
 
 // replay executes up to an entry's position and delivers it.
 func (r *Replica) replay(e event.Entry) error {
+	if r.staged != nil {
+		return r.stage1(e)
+	}
 	m := r.m
 	begin := time.Now()
 	var outs []any
@@ -432,6 +517,12 @@ func (r *Replica) deliverLogged(e event.Entry) error {
 				e.Pos, theirs, ours, r.stats.agreed())
 		}
 		r.stats.agree(uint64(e.Pos))
+	case event.KindMode:
+		m, err := event.ParseMode(e.Data)
+		if err != nil {
+			return r.diverged("%v", err)
+		}
+		return r.changeFollowing(m)
 	}
 	if err := r.m.Deliver(e); err != nil {
 		return r.diverged("%v", err)

@@ -1,11 +1,15 @@
 package host
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 
+	"understudy/event"
 	"understudy/machine"
 	"understudy/replica"
 )
@@ -20,6 +24,7 @@ const maxTypedBytes = 64 << 10
 //	                                            offset counts from the end; X-Offset tells where the answer begins
 //	POST /console?n=0                           keystrokes for console n; 409 if this is not the primary
 //	POST /handover                              {"view": 3, "pause_ns": 2100000} when the backup leads; 409 {"error": "..."}
+//	POST /mode?mode=checkpoint&epoch=25ms       changes how the machine is protected; 409 if this is not the primary
 //	POST /leave?on=1                            asks the view service to be relieved of its part, and given no other
 //
 // Whoever reaches it may do all that: it belongs on a unix socket.
@@ -36,6 +41,7 @@ func (r *Replica) Handler() http.Handler {
 		}
 		reply(w, http.StatusOK, map[string]any{"view": view, "pause_ns": int64(pause)})
 	})
+	mux.HandleFunc("POST /mode", r.serveMode)
 	mux.HandleFunc("POST /leave", func(w http.ResponseWriter, q *http.Request) {
 		r.mu.Lock()
 		mem := r.member
@@ -58,6 +64,53 @@ func reply(w http.ResponseWriter, status int, v any) {
 
 func refuse(w http.ResponseWriter, status int, text string) {
 	reply(w, status, map[string]string{"error": text})
+}
+
+func (r *Replica) serveMode(w http.ResponseWriter, q *http.Request) {
+	m, err := ParseMode(q.FormValue("mode"), q.FormValue("epoch"))
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	if role := replica.Role(r.role.Load()); role != replica.Primary {
+		refuse(w, http.StatusConflict, "not the primary but "+role.String())
+		return
+	}
+	ctx, cancel := context.WithTimeout(q.Context(), modeTimeout)
+	defer cancel()
+	if err := r.SetMode(ctx, m); err != nil {
+		refuse(w, http.StatusConflict, err.Error())
+		return
+	}
+	reply(w, http.StatusOK, map[string]any{"mode": m.Following.String(), "epoch_ns": m.EpochNs})
+}
+
+// modeTimeout bounds a change of mode: it waits for the guest's disk requests.
+const modeTimeout = 10 * time.Second
+
+// ParseMode reads a mode of protection, lockstep or checkpoint, and the length of its epochs as a duration; none
+// leaves the length to load and outputs.
+func ParseMode(mode, epoch string) (event.Mode, error) {
+	var m event.Mode
+	switch mode {
+	case "", "lockstep":
+	case "checkpoint":
+		m.Following = event.Checkpoint
+	default:
+		return m, fmt.Errorf("mode %q: want lockstep or checkpoint", mode)
+	}
+	if epoch == "" {
+		return m, nil
+	}
+	d, err := time.ParseDuration(epoch)
+	switch {
+	case err != nil || d < minEpoch || d > maxEpoch:
+		return m, fmt.Errorf("epoch %q: want a duration of %v to %v", epoch, minEpoch, maxEpoch)
+	case m.Following == event.Lockstep:
+		return m, fmt.Errorf("epoch %q: lockstep mode has no epochs", epoch)
+	}
+	m.EpochNs = uint64(d)
+	return m, nil
 }
 
 func (r *Replica) serveConsole(w http.ResponseWriter, q *http.Request) {

@@ -2,6 +2,7 @@ package host
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -20,6 +21,12 @@ const (
 	DefaultLagMax       = time.Second
 	DefaultDigestEvery  = time.Second
 	DefaultPeerTimeout  = 30 * time.Second
+)
+
+// Bounds of a fixed epoch.
+const (
+	minEpoch = time.Millisecond
+	maxEpoch = 10 * time.Second
 )
 
 // DiskSpec names a raw disk file.
@@ -63,6 +70,10 @@ type Options struct {
 	Identity *pki.Identity
 
 	Arbiter arbiter.Register // nil, only without a peer: an arbiter in memory
+
+	// Mode is how the backup follows, and what its epochs last in checkpoint mode, 0 as load and outputs want it. It
+	// counts for whoever begins the group; later the mode comes with the state, and SetMode changes it.
+	Mode event.Mode
 
 	SuspectAfter time.Duration // silence that raises suspicion
 	LagMax       time.Duration // guest time that the backup may be behind before the primary is slowed
@@ -118,6 +129,8 @@ func (o *Options) setDefaults() error {
 		}
 	}
 	switch {
+	case o.Mode.EpochNs != 0 && (o.Mode.EpochNs < uint64(minEpoch) || o.Mode.EpochNs > uint64(maxEpoch)):
+		return fmt.Errorf("epochs of %v: want %v to %v", time.Duration(o.Mode.EpochNs), minEpoch, maxEpoch)
 	case o.SuspectAfter < 10*time.Millisecond:
 		return errors.New("suspicion after less than 10 ms of silence would never end")
 	case o.Views != nil && (o.Peer != "" || o.PeerAddr != ""):

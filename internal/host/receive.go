@@ -17,6 +17,9 @@ import (
 	"understudy/view"
 )
 
+// modeBytes is the size of an encoded event.Mode.
+const modeBytes = 9
+
 // viewPatience is how long a primary that knows a newer view than we do waits for us to hear of it.
 const viewPatience = 2 * time.Second
 
@@ -245,7 +248,14 @@ func (in *receiver) finish(body []byte) error {
 	if in.whole != len(in.targets) {
 		return fmt.Errorf("%w: the state came before the disks were complete", logchannel.ErrFrame)
 	}
-	if err := in.m.LoadState(body[n:]); err != nil {
+	if len(body) < n+modeBytes {
+		return fmt.Errorf("%w: state without a mode", logchannel.ErrFrame)
+	}
+	mode, err := event.ParseMode(body[n : n+modeBytes])
+	if err != nil {
+		return err
+	}
+	if err := in.m.LoadState(body[n+modeBytes:]); err != nil {
 		return err
 	}
 	var disks []*disk.Disk
@@ -259,7 +269,14 @@ func (in *receiver) finish(body []byte) error {
 		}
 		disks = append(disks, d)
 	}
+	if len(disks) > 0 {
+		if err := r.forgetJournal(); err != nil {
+			return err
+		}
+	}
 	r.m = in.m
+	r.staged = nil
+	r.setMode(mode)
 	r.opt.Machine = in.cfg
 	r.nics.Store(&in.cfg.NICs)
 	r.mu.Lock()
@@ -270,7 +287,6 @@ func (in *receiver) finish(body []byte) error {
 	r.stats.ran(uint64(r.m.Position()), r.m.TimeNs(), 0)
 	in.complete = true
 	r.stage.Unlock()
-	var err error
 	r.do(func(now time.Duration) {
 		if r.ch == in.ch {
 			err = r.core.Restored(now, replica.ViewNumber(in.c.View), in.c.From, event.Seq(seq), r.m.TimeNs())

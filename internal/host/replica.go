@@ -64,12 +64,16 @@ type Replica struct {
 	view   atomic.Uint64 // of the core
 	wait   atomic.Bool   // the machine must wait: log full, arbiter unreachable, or about to be handed over
 	halt   atomic.Bool   // replica.Core.Stopping
+	ships  atomic.Bool   // replica.Core.Ships
 	wanted atomic.Bool   // replica.Core.WantsEntry
 	favour atomic.Pointer[favour]
 	slowed atomic.Uint32 // percent of its time that the machine gives up for a transfer
 	nics   atomic.Pointer[[]machine.NIC]
 	inbox  inbox
 	member *membership // nil in a pair, or alone
+	mode   event.Mode  // how a backup follows; written by the executor, with mu held
+	begun  bool        // this replica has led or followed: Options.Mode has had its say
+	staged *staging    // not nil on a backup that follows by epochs; the executor's
 
 	stats     stats
 	lastBytes uint64 // of channels that have ended
@@ -96,6 +100,7 @@ func New(ctx context.Context, opt Options) (*Replica, error) {
 		wake: make(chan struct{}, 1), news: make(chan struct{}),
 	}
 	r.nics.Store(&opt.Machine.NICs)
+	r.mode = event.Mode{Following: event.Lockstep}
 	r.runCtx, r.cancel = context.WithCancelCause(ctx)
 	r.out = newConsoleWriter(opt.Console)
 	r.inbox.wake = r.poke
@@ -463,6 +468,7 @@ func (r *Replica) do(f func(now time.Duration)) {
 	_, follow := r.core.Next()
 	was := replica.Role(r.role.Swap(uint32(role)))
 	r.view.Store(uint64(r.core.View()))
+	r.ships.Store(r.core.Ships())
 	poke := was != role || r.wait.Swap(wait) != wait || follow
 	for _, f := range []struct {
 		flag *atomic.Bool

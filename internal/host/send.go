@@ -69,7 +69,8 @@ type sender struct {
 	fail     context.CancelCauseFunc
 	hashes   chan []byte // what the target says of its disks: index, message
 	sources  []*disk.Source
-	shadow   *pages.Shadow
+	shadow   *shadow
+	kept     bool // the leader has it now
 	enc      pages.Encoder
 	buf      []byte
 	began    time.Time
@@ -198,12 +199,16 @@ func (s *sender) frame(kind byte, body []byte) error {
 // send is the whole transfer over a channel that stands.
 func (s *sender) send() (err error) {
 	r := s.r
-	shadow, err := mapRAM(uint64(len(r.ram)))
+	s.kept = false
+	s.shadow, err = newShadow(len(r.ram), false)
 	if err != nil {
 		return err
 	}
-	defer unmapRAM(shadow)
-	s.shadow = pages.NewShadow(shadow)
+	defer func() {
+		if !s.kept {
+			s.shadow.close()
+		}
+	}()
 	defer s.closeSources()
 	if err := s.openSources(); err != nil {
 		return err
@@ -292,7 +297,7 @@ func (s *sender) sendPages(numbers []uint32) error {
 	told := time.Now()
 	for i, n := range numbers {
 		copy(page[:], s.r.ram[int(n)*mem.PageBytes:])
-		s.shadow.Add(&s.enc, n, page[:])
+		s.shadow.add(&s.enc, n, page[:])
 		if s.enc.Len() >= batchBytes || i == len(numbers)-1 && s.enc.Count() > 0 {
 			s.buf = s.enc.Finish()
 			if err := s.frameOut(framePages, s.buf); err != nil {
@@ -416,6 +421,9 @@ func (s *sender) cut(dirty []uint32) error {
 	err := r.atStop(s.ctx, func(l *leader) error {
 		began := time.Now()
 		defer func() { stood = time.Since(began) }()
+		if l.epochs != nil {
+			l.epochs.drain() // what a former backup was to be told
+		}
 		l.takeOutputs()
 		if len(l.outs) > 0 {
 			return errors.New("the machine spoke at the stop") // unreachable: see machine.Deliver
@@ -439,7 +447,8 @@ func (s *sender) cut(dirty []uint32) error {
 		for _, n := range dirty {
 			set.Add(n, r.m.Page(int(n)))
 		}
-		state = r.m.SaveState()
+		state = event.AppendMode(nil, r.mode)
+		state = r.m.AppendState(state)
 		var err error
 		s.ch.Hold()
 		r.do(func(now time.Duration) {
@@ -450,10 +459,19 @@ func (s *sender) cut(dirty []uint32) error {
 			consoles, said = r.said.state()
 			seq, err = r.core.Join(now)
 		})
+		if err == nil && l.epochs != nil {
+			// The first epoch is encoded against what is sent below, so not before that.
+			s.shadow.mu.Lock()
+			s.kept = true
+			l.epochs.follow(s.shadow)
+		}
 		return err
 	})
 	if err != nil {
 		return err
+	}
+	if s.kept {
+		defer s.shadow.mu.Unlock()
 	}
 	s.set(func(p *Transfer) { p.StopNs = int64(stood) })
 	r.stats.stopped(stood)
@@ -466,7 +484,7 @@ func (s *sender) cut(dirty []uint32) error {
 	s.enc.Begin(s.buf[:0])
 	for i := range set.Len() {
 		n, p := set.At(i)
-		s.shadow.Add(&s.enc, n, p)
+		s.shadow.add(&s.enc, n, p)
 		if s.enc.Len() >= batchBytes || i == set.Len()-1 {
 			s.buf = s.enc.Finish()
 			if err := s.frameOut(framePages, s.buf); err != nil {

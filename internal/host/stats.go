@@ -22,6 +22,12 @@ type stats struct {
 	won      atomic.Uint64 // claims
 	lost     atomic.Uint64
 
+	epochs                atomic.Uint64 // cut as primary, or applied as backup
+	epochPages            atomic.Uint64 // of those cut
+	epochBytes            atomic.Uint64 // of their entries' data
+	epochStops            atomic.Int64  // time that the machine stood still for them, all together, in ns
+	epochStopNs, encodeNs atomic.Int64  // of the newest
+
 	failovers  atomic.Uint64 // from backup to primary
 	blackoutNs atomic.Int64  // of the newest: from the last sign of the primary to going live
 	stopNs     atomic.Int64  // longest stop of the machine for a transfer
@@ -34,6 +40,14 @@ func (s *stats) failover(heard, now time.Time) {
 	if !heard.IsZero() {
 		s.blackoutNs.Store(int64(now.Sub(heard)))
 	}
+}
+
+// epoch notes one that was cut.
+func (s *stats) epoch(pages int, stop time.Duration) {
+	s.epochs.Add(1)
+	s.epochPages.Add(uint64(pages))
+	s.epochStops.Add(int64(stop))
+	s.epochStopNs.Store(int64(stop))
 }
 
 func (s *stats) stopped(d time.Duration) { s.stopNs.Store(max(s.stopNs.Load(), int64(d))) }

@@ -80,7 +80,13 @@ type Status struct {
 	BlackoutNs  int64     `json:"blackout_ns"` // of the newest: from the last sign of the primary to going live
 	StopMaxNs   int64     `json:"stop_max_ns"` // longest stop of the machine to be copied
 	Entries     uint64    `json:"entries"`     // of the log, appended or executed
-	ConsoleEnd  int64     `json:"console_end"` // offset behind the last byte that the guest said on its consoles
+	Mode        string    `json:"mode"`        // lockstep or checkpoint
+	EpochNs     uint64    `json:"epoch_ns"`    // checkpoint: length of an epoch; 0: as load and outputs want it
+	Epochs      uint64    `json:"epochs"`      // cut as primary, or applied as backup
+	EpochPages  uint64    `json:"epoch_pages"` // of those cut, all together
+	EpochBytes  uint64    `json:"epoch_bytes"`
+	EpochStopNs int64     `json:"epoch_stop_ns"` // time that the machine stood still for them, all together
+	ConsoleEnd  int64     `json:"console_end"`   // offset behind the last byte that the guest said on its consoles
 }
 
 // Status tells how the replica is. It may be called from anywhere, also before the machine runs.
@@ -138,6 +144,9 @@ func (r *Replica) Status() Status {
 	for i := range r.stats.entries {
 		s.Entries += r.stats.entries[i].Load()
 	}
+	s.Mode, s.EpochNs = r.mode.Following.String(), r.mode.EpochNs
+	s.Epochs, s.EpochPages = r.stats.epochs.Load(), r.stats.epochPages.Load()
+	s.EpochBytes, s.EpochStopNs = r.stats.epochBytes.Load(), r.stats.epochStops.Load()
 	s.ConsoleEnd, _ = r.said.position()
 	return s
 }
