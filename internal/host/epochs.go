@@ -33,9 +33,9 @@ type epoch struct {
 	state   []byte
 	pos     event.Position
 	disk    [][]byte // encoded parts
-	outs    []any // to be held until the backup has the epoch
-	left    []any // that have left already, as nothing was to wait for: the backup hears of them
-	covers  bool  // cut when output waited for the backup
+	outs    []any    // to be held until the backup has the epoch
+	left    []any    // that have left already, as nothing was to wait for: the backup hears of them
+	covers  bool     // cut when output waited for the backup
 }
 
 // epochs is the leader's side of checkpoint mode.
