@@ -69,7 +69,7 @@ func (p *process) lead() {
 	}
 	stops := p.core.Stopping()
 	// Alone nothing waits for an entry, so that there may be none.
-	if len(p.entries) == 0 && (stops || p.core.WantsEntry() || len(outs) > 0 && (!p.core.Solo() || w.rng.chance(2))) {
+	if len(p.entries) == 0 && (stops || p.core.WantsEntry() && !w.mutation.syncEarly || len(outs) > 0 && (!p.core.Solo() || w.rng.chance(2))) {
 		deliver(event.Entry{Kind: event.KindCommit})
 	}
 	if len(p.entries)+len(outs) > 0 {

@@ -72,7 +72,7 @@ func (p *process) takePart() {
 	switch n := view.Number(p.core.View()); {
 	case p.role == replica.Primary:
 		p.member.Take(n)
-		if p.core.InSync() || p.w.mutation.syncUnasked && p.core.Peer() != "" {
+		if p.w.mutation.inSync(p) {
 			p.member.InSync(n)
 		}
 	case !p.member.MayJoin():

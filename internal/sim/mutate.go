@@ -37,7 +37,7 @@ var Mutations = []Mutation{
 	{"forget-the-end", "a backup takes no notice of the machine's end", mutation{forgetEnd: true}},
 	{"namesakes", "messages for a killed process reach the one that was started under its name; in groups, those of an older log channel", mutation{namesakes: true}},
 	{"promote-unsynced", "the view service is told that a backup is in sync as soon as it has one", mutation{syncUnasked: true}},
-	{"sync-one-early", "a backup takes itself for one that may take over one entry before it holds all that has left", mutation{syncEarly: true}},
+	{"sync-one-early", "a backup may take over from the entry on that is the newest when output begins to wait for it", mutation{syncEarly: true}},
 	{"forget-acknowledgement", "the view service takes every ping of a primary for an acknowledgement of the newest view", mutation{ackUnasked: true}},
 	{"join-without-log", "what was appended while a backup put the state together is not sent to it", mutation{joinWithoutLog: true}},
 	{"restored-old-state", "a backup gets the state from when its transfer began", mutation{oldState: true}},
@@ -82,8 +82,8 @@ func (m *mutation) ready(p *process, r *replica.Ready) {
 	case m.syncEarly, m.toldAhead:
 		for i := range r.Messages {
 			switch a := &r.Messages[i]; {
-			case m.syncEarly && a.InSync && a.SyncAt > 0 && a.SyncAt <= p.core.Last():
-				a.SyncAt--
+			case m.syncEarly && a.InSync:
+				a.SyncAt = min(a.SyncAt, p.core.Last())
 			case m.toldAhead && a.Type == replica.MsgAppend && !a.InSync:
 				a.Released++
 			}
@@ -166,6 +166,12 @@ func (m *mutation) times(p *process) int {
 		return 2
 	}
 	return 1
+}
+
+// inSync tells whether the view service is told that the backup is in sync.
+func (m *mutation) inSync(p *process) bool {
+	early := m.syncEarly && p.core.Ships() && !p.core.Solo() && p.core.Acked() >= p.w.watch.view(p.core.View()).syncAt
+	return early || p.core.InSync() || m.syncUnasked && p.core.Peer() != ""
 }
 
 // mayRun tells whether the machine runs on though the core is full.

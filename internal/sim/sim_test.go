@@ -96,7 +96,7 @@ var caughtBy = map[string][]string{
 	"ask-once":            {ruleComesBack},
 
 	"promote-unsynced":          {ruleHeirs, ruleComesBack},
-	"sync-one-early":            {ruleKnown, ruleHeirs, ruleInOrder, ruleComesBack},
+	"sync-one-early":            {ruleKnown, ruleHeirs},
 	"forget-acknowledgement":    {ruleHeirs, ruleComesBack},
 	"join-without-log":          {ruleOnce, ruleDigests},
 	"restored-old-state":        {ruleOnce, ruleDigests},
