@@ -29,6 +29,7 @@ type Process struct {
 // Ready is the line that a serving command prints when it is ready.
 type Ready struct {
 	Listen   string   `json:"listen"`
+	Admin    string   `json:"admin"` // of a LAN daemon
 	Status   string   `json:"status"`
 	Forwards []string `json:"forwards"`
 }
@@ -110,6 +111,9 @@ func (p *Process) Kill() error {
 
 // Signal sends a signal to the process.
 func (p *Process) Signal(s syscall.Signal) error { return p.cmd.Process.Signal(s) }
+
+// PID is the process's number.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
