@@ -124,8 +124,11 @@ func (r *Replica) serveConsole(w http.ResponseWriter, q *http.Request) {
 	}
 	follow := q.FormValue("follow") != "" && q.FormValue("follow") != "0"
 	flush, _ := w.(http.Flusher)
-	for first := true; ; first = false {
+	for first, last := true, false; ; first = false {
 		p, at, more := r.said.read(from)
+		if !first && at != from {
+			return // too slow: what is in between is forgotten. The client may ask anew and is told where that begins
+		}
 		if first {
 			w.Header().Set("Content-Type", "application/octet-stream")
 			w.Header().Set("X-Offset", strconv.FormatInt(at, 10))
@@ -133,7 +136,7 @@ func (r *Replica) serveConsole(w http.ResponseWriter, q *http.Request) {
 		if _, err := w.Write(p); err != nil {
 			return
 		}
-		if !follow {
+		if !follow || last {
 			return
 		}
 		if flush != nil {
@@ -145,7 +148,7 @@ func (r *Replica) serveConsole(w http.ResponseWriter, q *http.Request) {
 		case <-q.Context().Done():
 			return
 		case <-r.runCtx.Done():
-			return
+			last = true // once more: the guest's last words may just have come
 		}
 	}
 }
