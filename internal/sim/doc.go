@@ -1,11 +1,16 @@
 // Package sim runs the replication core in a world of its own: processes, network, arbiter, disks, clocks and
 // clients, all made from one seed. The same seed gives the same run, bit for bit, on every host.
 //
-// The parts of the product that are simulated with are the real ones: replica.Core and arbiter.Decide. Around them
-// the world does what internal/host does with sockets, files and goroutines, in the same order, and it may
-// kill a process between any two steps of that.
+// The parts of the product that are simulated with are the real ones: replica.Core, view.Core, view.Member and
+// arbiter.Decide. Around them the world does what internal/host does with sockets, files and goroutines, in the same
+// order, and it may kill a process between any two steps of that.
 //
-// Scenarios (faults.go) choose what goes wrong. Watchers (watch.go) know nothing of the scenario: they see what
+// A seed makes one of two worlds. The pair (world.go) is named beforehand and claims its views itself. The group
+// (group.go) has three or four hosts, each with one life of a server at a time, and one or two copies of the view service
+// (service.go), which every life pings. A primary calls the backup that its view names and sends it the machine's
+// state (join.go). The channel to a backup is opened as often as need be; one life has one at a time.
+//
+// Scenarios (faults.go, groupfaults.go) choose what goes wrong. Watchers (watch.go) know nothing of the scenario: they see what
 // left a replica, what each machine executed and what clients got, and say which rule was broken.
 // Mutations (mutate.go) break a rule on purpose, to show that the watchers watch.
 //
@@ -14,9 +19,10 @@
 // # What the world promises to the core
 //
 // The core is told only of messages from the very process that it met (PeerUp): a message that was meant for a
-// former life of a process is not given to its successor. One answer comes for every claim that Ready hands out,
-// be it "unknown". Clocks never step back. A process does not stand still between taking the time for a step of
-// the core and doing what Ready says; a real one can (a signal, the scheduler), and an output can then leave as
-// much later. Nothing can be done about that short of a network that fences; see "Freshness" in package replica for why it
-// does no harm.
+// former life of a process is not given to its successor, nor one that came by a channel that is no more. The state
+// that a backup gets arrives after what was sent before it if the channel is a stream; else it may arrive before or
+// after. One answer comes for every claim that Ready hands out, be it "unknown". Clocks never step back. A process does
+// not stand still between taking the time for a step of the core and doing what Ready says; a real one can (a signal,
+// the scheduler), and an output can then leave as much later. Nothing can be done about that short of a network that
+// fences; see "Freshness" in package replica for why it does no harm.
 package sim
