@@ -69,6 +69,7 @@ func (r *Replica) endEpochs() error {
 	}
 	if s.applied {
 		for i, d := range r.disks {
+			d.Finished() // results that came with the state: of requests that are done, or made again
 			for _, q := range r.m.PendingDisk(i) {
 				d.Submit(q)
 			}
