@@ -103,6 +103,7 @@ behind.`,
 	f.IntVar(&o.Failovers, "failovers", 0, "end when the primary's part has moved so often in each mode")
 	f.BoolVar(&asJSON, "json", false, "print the reports as one JSON object on stdout")
 	f.StringVar(&keep, "keep", "", "use this directory, which must be empty or absent, and keep it")
+	f.BoolVar(&o.Links, "netns", false, "hosts in network namespaces, with certificates, and cut their links too; needs root and ip")
 	f.DurationVar(&o.SuspectAfter, "suspect-after", time.Second, "silence after which a replica suspects the other to be dead; all of the fleet shares this host's processors")
 	f.DurationVar(&o.Bound, "bound", time.Minute, "within which service and protection must be back after a failure")
 	f.DurationVar(&o.Boot, "boot-timeout", 5*time.Minute, "how long the guest may take to be up and protected")

@@ -258,6 +258,19 @@ func (l *load) blackout() time.Duration {
 	return longest
 }
 
+// waits is how long the client that waits longest has been without an acknowledgement.
+func (l *load) waits() time.Duration {
+	longest := time.Duration(0)
+	for _, c := range l.clients {
+		c.mu.Lock()
+		if c.waiting {
+			longest = max(longest, time.Since(c.lastAck))
+		}
+		c.mu.Unlock()
+	}
+	return longest
+}
+
 func (l *load) acks() int {
 	n := 0
 	for _, c := range l.clients {

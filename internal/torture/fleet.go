@@ -16,7 +16,9 @@ import (
 	"time"
 
 	"understudy/api/understudy/v1/understudyv1connect"
+	"understudy/internal/control"
 	"understudy/internal/demo"
+	"understudy/internal/pki"
 )
 
 // hostNames are the hosts of the fleet.
@@ -29,6 +31,7 @@ type fleet struct {
 	suspectAfter time.Duration
 	group        demo.Group
 	api          understudyv1connect.MachineServiceClient
+	links        *links // nil: everybody is on loopback
 
 	mu      sync.Mutex
 	control *demo.Process
@@ -37,27 +40,40 @@ type fleet struct {
 	ended   bool // nothing is started any more
 }
 
-// newFleet makes a fleet of which nothing runs yet.
-func newFleet(exe, dir string, suspectAfter time.Duration) (*fleet, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+// newFleet makes a fleet of which nothing runs yet. links may be nil.
+func newFleet(exe, dir string, suspectAfter time.Duration, l *links) (*fleet, error) {
+	f := &fleet{
+		exe: exe, dir: dir, suspectAfter: suspectAfter, links: l, group: demo.Group{Exe: exe, Dir: dir}, hosts: map[string]*demo.Process{},
+	}
+	at, scheme := "127.0.0.1", "http://"
+	t := &http.Transport{DialContext: (&net.Dialer{Timeout: time.Second}).DialContext}
+	if l != nil {
+		id, err := pki.Load(l.tlsDir, control.UserName)
+		if err != nil {
+			return nil, err
+		}
+		at, scheme, t.TLSClientConfig = l.hub(), "https://", id.Client(control.Name)
+	}
+	var err error
+	if f.address, err = freePort(at); err != nil {
 		return nil, err
 	}
-	defer ln.Close()
-	f := &fleet{
-		exe: exe, dir: dir, address: ln.Addr().String(), suspectAfter: suspectAfter,
-		group: demo.Group{Exe: exe, Dir: dir}, hosts: map[string]*demo.Process{},
-	}
-	f.api = understudyv1connect.NewMachineServiceClient(&http.Client{Transport: &http.Transport{
-		DialContext: (&net.Dialer{Timeout: time.Second}).DialContext,
-	}}, "http://"+f.address)
+	f.api = understudyv1connect.NewMachineServiceClient(&http.Client{Transport: t}, scheme+f.address)
 	return f, nil
+}
+
+// security are the arguments by which a process knows the others.
+func (f *fleet) security() string {
+	if f.links != nil {
+		return "--tls-dir=" + f.links.tlsDir
+	}
+	return "--insecure"
 }
 
 // startControl starts control, and with it the LAN daemon if none of this fleet runs.
 func (f *fleet) startControl(ctx context.Context) error {
 	args := []string{
-		"control", "--insecure", "--data=" + f.controlDir(), "--listen=" + f.address,
+		"control", f.security(), "--data=" + f.controlDir(), "--listen=" + f.address,
 		// On a host without a free processor a replica may be silent for long and yet live.
 		"--dead-after=" + (2 * f.suspectAfter).String(),
 	}
@@ -66,10 +82,15 @@ func (f *fleet) startControl(ctx context.Context) error {
 
 func (f *fleet) startHost(ctx context.Context, name string) error {
 	args := []string{
-		"host", "--insecure", "--name=" + name, "--control=" + f.address, "--dir=" + f.hostDir(name),
+		"host", f.security(), "--name=" + name, "--control=" + f.address, "--dir=" + f.hostDir(name),
 		"--suspect-after=" + f.suspectAfter.String(),
 	}
-	return f.start(ctx, &f.group, name, args, func(p *demo.Process) { f.hosts[name] = p })
+	g := &f.group
+	if f.links != nil {
+		g = &demo.Group{Exe: "ip", Dir: f.dir}
+		args = f.links.inside(name, append(append([]string{f.exe}, args...), "--listen="+f.links.address(name)+":0")...)
+	}
+	return f.start(ctx, g, name, args, func(p *demo.Process) { f.hosts[name] = p })
 }
 
 func (f *fleet) start(ctx context.Context, g *demo.Group, name string, args []string, keep func(*demo.Process)) error {

@@ -114,6 +114,8 @@ func (b *blow) one(ctx context.Context, h Harm, at place) error {
 		return b.drain(ctx, name)
 	case KillJoining, StopJoining:
 		return b.joining(ctx, h, at)
+	case CutHost, CutOneWay, CutPeers:
+		return b.cut(ctx, h, name, at)
 	default:
 		return fmt.Errorf("harm %q cannot be done here", h.Kind)
 	}
@@ -125,6 +127,40 @@ func (b *blow) stopHost(ctx context.Context, name string, d time.Duration) error
 		return err
 	}
 	b.later(ctx, d, func() error { return b.f.signalHost(name, syscall.SIGCONT) })
+	return nil
+}
+
+// cut cuts links, for a while.
+func (b *blow) cut(ctx context.Context, h Harm, name string, at place) error {
+	l := b.f.links
+	if l == nil {
+		return errors.New("links cannot be cut on loopback")
+	}
+	type way struct{ from, to string }
+	var ways []way
+	switch h.Kind {
+	case CutHost:
+		b.note("host %s", name)
+		if err := l.cut(name); err != nil {
+			return err
+		}
+		b.later(ctx, h.Lasts, func() error { return l.join(name) })
+		return nil
+	case CutOneWay:
+		b.note("what %s says", name)
+		for _, to := range l.others(name) {
+			ways = append(ways, way{name, to})
+		}
+	default:
+		b.note("%s and %s", at.Primary, at.Backup)
+		ways = []way{{at.Primary, l.address(at.Backup)}, {at.Backup, l.address(at.Primary)}}
+	}
+	for _, w := range ways {
+		if err := l.deafen(w.from, w.to); err != nil {
+			return err
+		}
+		b.later(ctx, h.Lasts, func() error { return l.hear(w.from, w.to) })
+	}
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -19,9 +20,8 @@ type replicaState struct {
 	Solo        bool   `json:"solo"`
 	InSync      bool   `json:"in_sync"`
 	Frozen      string `json:"frozen"`
-	Transfer    *struct {
-		To string `json:"to"`
-	} `json:"transfer"`
+
+	raw json.RawMessage // all that it says
 }
 
 // states are what the replicas of the hosts said just now; one that does not answer is missing.
@@ -119,6 +119,10 @@ func askReplica(ctx context.Context, socket string) (r replicaState, err error) 
 		return r, err
 	}
 	defer resp.Body.Close()
-	err = json.NewDecoder(resp.Body).Decode(&r)
+	if err = json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&r.raw); err != nil {
+		return r, err
+	}
+	raw := r.raw
+	err = json.Unmarshal(raw, &r)
 	return r, err
 }

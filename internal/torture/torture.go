@@ -29,6 +29,7 @@ type Options struct {
 	Bound        time.Duration // within which protection must come back after a harm, and service too
 	Boot         time.Duration // how long the guest may take until it is up and protected
 	Image        string
+	Links        bool      // hosts in network namespaces, whose links are cut too; needs root
 	Progress     io.Writer // narration
 	OnRow        func(Row) // called after each failure; nil: nobody wants to know
 }
@@ -41,6 +42,7 @@ type run struct {
 	l     *load
 	began time.Time
 	rep   *Report
+	noted time.Time // when slowness was noted
 }
 
 // Run starts a fleet, harms it, and ends it. The report is as complete as the run came; it says what was not kept. An
@@ -48,9 +50,17 @@ type run struct {
 func Run(ctx context.Context, o Options) (*Report, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	rep := &Report{Mode: modeName(o.Mode), Seed: o.Seed, Rows: []Row{}}
-	f, err := newFleet(o.Exe, o.Dir, o.SuspectAfter)
+	defer cancel()
+	var l *links
+	if o.Links {
+		var err error
+		if l, err = newLinks(o.Dir); err != nil {
+			return rep, err
+		}
+		defer l.close()
+	}
+	f, err := newFleet(o.Exe, o.Dir, o.SuspectAfter, l)
 	if err != nil {
-		cancel()
 		return rep, err
 	}
 	r := &run{Options: o, f: f, w: newWatcher(), rep: rep}
@@ -192,7 +202,7 @@ func (r *run) broken() error {
 // harm does harm until the time is over.
 func (r *run) harm(ctx context.Context) error {
 	r.began = time.Now()
-	s := NewSchedule(r.Seed, false)
+	s := NewSchedule(r.Seed, r.Links)
 	r.say("the guest is protected; harm begins, seed %d", r.Seed)
 	for n := 1; ; n++ {
 		if r.For > 0 && time.Since(r.began) > r.For || r.Failovers > 0 && r.w.moves() >= r.Failovers {
@@ -292,7 +302,9 @@ func (r *run) failure(ctx context.Context, n int, h Harm) (row Row, err error) {
 			default:
 			}
 		}
-		p, protected := r.f.states(ctx).place()
+		now := r.f.states(ctx)
+		r.noteSlow(now)
+		p, protected := now.place()
 		switch {
 		case !protected:
 			lost = true
@@ -325,11 +337,38 @@ func (r *run) verify(ctx context.Context) error {
 	return orElse(r.broken(), r.l.verify(ctx))
 }
 
+// slow is how long a client waits before what the replicas say meanwhile is kept.
+const slow = time.Second
+
+// noteSlow keeps what the replicas say while a client waits for long, at most five times a second.
+func (r *run) noteSlow(s states) {
+	wait := r.l.waits()
+	if wait < slow || time.Since(r.noted) < 200*time.Millisecond {
+		return
+	}
+	r.noted = time.Now()
+	said := map[string]json.RawMessage{}
+	for name, one := range s {
+		said[name] = one.raw
+	}
+	line, err := json.Marshal(map[string]any{"at": r.noted, "wait_ns": wait, "replicas": said})
+	if err != nil {
+		return
+	}
+	f, err := os.OpenFile(filepath.Join(r.Dir, "slow.jsonl"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	_, _ = f.Write(append(line, '\n'))
+}
+
 // evidence keeps what would be gone with the processes.
 func (r *run) evidence(ctx context.Context) {
 	text := r.rep.Verdict + "\n\n"
-	s, _ := json.MarshalIndent(r.f.states(ctx), "", "  ")
-	text += string(s) + "\n\n"
+	for name, s := range r.f.states(ctx) {
+		text += name + " " + string(s.raw) + "\n\n"
+	}
 	if m := r.machine(ctx); m != nil {
 		text += protojson.Format(m) + "\n"
 	}
