@@ -239,5 +239,14 @@ func (l *Load) Verify() (lost, duplicated int, err error) {
 	return lost, duplicated, nil
 }
 
+// Counter reads the counter that all loads of this prefix increment. It must not be called while Run runs.
+func (l *Load) Counter() (int64, error) {
+	got, err := l.c.do(replyTimeout, "GET", l.prefix+":counter")
+	if err != nil || got == "" {
+		return 0, err
+	}
+	return strconv.ParseInt(got, 10, 64)
+}
+
 // Close ends the connection.
 func (l *Load) Close() { l.c.conn.Close() }
