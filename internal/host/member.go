@@ -57,7 +57,7 @@ func (r *Replica) hearView(a view.Answer) {
 			_ = r.core.HandOver(now) // it is asked for again with the next answer
 		}
 	})
-	if r.member.pinger.MayJoin() {
+	if p := r.member.pinger; p.MayJoin() && p.Taken() < a.View.Number {
 		// Ready to receive the state: the service counts a server that takes no part as dead.
 		r.member.pinger.Take(a.View.Number)
 	}

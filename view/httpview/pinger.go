@@ -102,11 +102,16 @@ func (p *Pinger) observe(a view.Answer) {
 	p.opts.OnView(a)
 }
 
-// change changes what the pings say and has them sent at once.
+// change changes what the pings say and, if they say something else afterwards, has them sent at once.
 func (p *Pinger) change(do func(*view.Member)) {
 	p.mu.Lock()
+	was := *p.member
 	do(p.member)
+	same := was == *p.member
 	p.mu.Unlock()
+	if same {
+		return
+	}
 	for _, k := range p.kicks {
 		select {
 		case k <- struct{}{}:
