@@ -83,10 +83,9 @@ type actor struct {
 
 // state is a machine's on its way to a backup.
 type state struct {
-	view     replica.ViewNumber
-	from     string
-	seq      event.Seq
-	executed []string
+	view replica.ViewNumber
+	from string
+	seq  event.Seq
 }
 
 func stageConfig(id, peer string) replica.Config {

@@ -145,13 +145,20 @@ func (w *World) groupFault() func() {
 			}
 		}
 	default:
-		asked := r.intn(3)
+		asked := r.intn(4)
 		return func() {
 			p := w.present(w.reg.record.Primary)
+			if asked == 3 {
+				p = victim()
+			}
 			switch {
 			case asked == 0 && p != nil && !p.stopped:
 				w.tell(p, "is asked to hand over")
 				p.handOver()
+			case asked == 3 && p != nil:
+				w.tell(p, "wants to leave until %v", until())
+				p.member.Leave(true)
+				w.planAt(until(), nil, func() { p.member.Leave(false) })
 			case asked == 1 && !s.down:
 				_, err := s.core.Switch(s.now(), groupName)
 				w.tell(nil, "%s is asked for a switch: %v", s.name, err)

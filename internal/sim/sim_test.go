@@ -20,7 +20,7 @@ func seedCount(t *testing.T) uint64 {
 	if testing.Short() {
 		return 500
 	}
-	return 4000
+	return 2000
 }
 
 func again(r *Result) string {
@@ -109,6 +109,9 @@ var caughtBy = map[string][]string{
 // TestMutationsAreCaught breaks the rules one by one: each must be found within 10,000 seeds, by the watcher
 // that is there for it.
 func TestMutationsAreCaught(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some ten thousand seeds")
+	}
 	for _, m := range Mutations {
 		t.Run(m.Name, func(t *testing.T) {
 			failed, _, err := RunMany(context.Background(), Options{Seed: 1, Mutation: m.Name}, 10_000, nil)
