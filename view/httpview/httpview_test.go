@@ -513,3 +513,22 @@ func TestClientTakesNothingForGranted(t *testing.T) {
 		}
 	}
 }
+
+// A server that repeats at every answer what it has said before is not heard more often for it.
+func TestRepetitionIsNoNews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		m := view.NewMember("g", "a", "life")
+		var p *Pinger
+		p = NewPinger(m, PingerOptions{OnAnswer: func(a view.Answer) { p.Take(a.View.Number); p.Leave(false) }}, w.copies...)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { p.Run(ctx); close(ended) }()
+		pass(time.Second)
+		cancel()
+		<-ended
+		if n := w.services[0].Counts().Pings; n < 9 || n > 14 {
+			t.Errorf("%d pings in a second, at an interval of 100 ms", n)
+		}
+	})
+}
