@@ -3,12 +3,14 @@
 //	go run ./cmd/bench                              all sections
 //	go run ./cmd/bench --section kernels --only crc32,fib --rounds 1
 //	go run ./cmd/bench --rounds 4 --out docs/benchmarks.md --json bench.json
+//
+// With --out, each section's text replaces the former one between its marks in the file; the rest of the file stays.
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -32,7 +34,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	only := fs.String("only", "", "parts of a section to measure, such as kernels, with commas")
 	rounds := fs.Int("rounds", 3, "alternating rounds; the best of each counts")
 	scale := fs.Float64("scale", 1, "how much work each measurement does")
-	out := fs.String("out", "", "file for the tables; standard output when empty")
+	out := fs.String("out", "", "file whose sections are rewritten; all go to standard output when empty")
 	asJSON := fs.String("json", "", "file for the numbers as JSON")
 	profile := fs.String("cpuprofile", "", "file for a profile of this process")
 	if err := fs.Parse(args); err != nil {
@@ -53,9 +55,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	o := bench.Options{Rounds: *rounds, Only: list(*only), Scale: *scale, Log: stderr}
 	var results []*bench.Section
-	var page bytes.Buffer
-	fmt.Fprintf(&page, "# Benchmarks\n\nMeasured by `go run ./cmd/bench`: %s, %s/%s, %d processors, revision %s. The machine is "+
-		"shared and noisy: trust the ratios.\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), revision())
+	measured := fmt.Sprintf("Measured by `%s`: %s, %s/%s, %d processors, revision %s.", command(fs), runtime.Version(), runtime.GOOS,
+		runtime.GOARCH, runtime.NumCPU(), revision())
 	for _, d := range bench.Definitions() {
 		if want := list(*sections); len(want) > 0 && !slices.Contains(want, d.Name) {
 			continue
@@ -64,8 +65,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 		if err != nil {
 			return fail(stderr, fmt.Errorf("section %s: %w", d.Name, err))
 		}
+		s.Notes = append(s.Notes, measured)
 		results = append(results, s)
-		if err := s.WriteMarkdown(&page); err != nil {
+		// At once: a section that follows may fail.
+		if *out == "" {
+			err = s.WriteMarkdown(stdout)
+		} else {
+			err = rewrite(*out, s)
+		}
+		if err != nil {
 			return fail(stderr, err)
 		}
 	}
@@ -78,13 +86,33 @@ func run(args []string, stdout, stderr io.Writer) int {
 			return fail(stderr, err)
 		}
 	}
-	text := append(bytes.TrimRight(page.Bytes(), "\n"), '\n')
-	if *out == "" {
-		_, _ = stdout.Write(text)
-	} else if err := os.WriteFile(*out, text, 0o644); err != nil {
-		return fail(stderr, err)
-	}
 	return 0
+}
+
+// rewrite brings a section in a file up to date.
+func rewrite(path string, s *bench.Section) error {
+	page, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		page = []byte("# Benchmarks\n")
+	} else if err != nil {
+		return err
+	}
+	if page, err = s.Rewrite(page); err != nil {
+		return err
+	}
+	return os.WriteFile(path, page, 0o644)
+}
+
+// command is what repeats the measurement: the flags that were given, without those for files.
+func command(fs *flag.FlagSet) string {
+	words := []string{"go run ./cmd/bench"}
+	fs.Visit(func(f *flag.Flag) {
+		switch f.Name {
+		case "section", "only", "rounds", "scale":
+			words = append(words, fmt.Sprintf("--%s %s", f.Name, f.Value))
+		}
+	})
+	return strings.Join(words, " ")
 }
 
 func fail(w io.Writer, err error) int {

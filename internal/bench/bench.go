@@ -6,7 +6,6 @@ package bench
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -30,6 +29,7 @@ type Section struct {
 	// Notes say how it was measured, a paragraph each.
 	Notes []string `json:"notes"`
 	Table Table    `json:"table"`
+	Parts []Part   `json:"parts,omitempty"`
 	// Data is the section's numbers, for programs.
 	Data any `json:"data"`
 }
@@ -59,28 +59,3 @@ type Table struct {
 
 // Add appends a row.
 func (t *Table) Add(cells ...string) { t.Rows = append(t.Rows, cells) }
-
-// WriteMarkdown writes the section: its title, table and notes.
-func (s *Section) WriteMarkdown(w io.Writer) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "## %s\n\n", s.Title)
-	line := func(cells []string) { fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | ")) }
-	line(s.Table.Header)
-	rule := make([]string, len(s.Table.Header))
-	for i := range rule {
-		rule[i] = "---"
-		if i > 0 {
-			rule[i] = "---:"
-		}
-	}
-	line(rule)
-	for _, r := range s.Table.Rows {
-		line(r)
-	}
-	for _, n := range s.Notes {
-		fmt.Fprintf(&b, "\n%s\n", n)
-	}
-	b.WriteString("\n")
-	_, err := io.WriteString(w, b.String())
-	return err
-}
