@@ -225,8 +225,10 @@ func (t *watchers) sent(p *process, m replica.Message) {
 	switch v := t.view(m.View); v.told {
 	case nil:
 		v.told, v.syncAt = p.mate, m.SyncAt
-		t.counts.Synced++
-		p.joined()
+		if t.w.group {
+			t.counts.Synced++
+			p.joined()
+		}
 	case p.mate:
 		v.syncAt = min(v.syncAt, m.SyncAt) // far away until the entry is made
 	}
