@@ -189,6 +189,11 @@ func (l *leader) run() {
 	l.slow(end.Sub(begin))
 }
 
+// sliceMost is the longest that a slice counts for when the primary is slowed. One that took longer was not executing all
+// the time: this host ran something else, or was stopped; a sleep in proportion to that would go on for seconds, in which
+// the guest serves nobody and nothing ends this replica.
+const sliceMost = 2 * time.Millisecond
+
 // slow keeps the backup from falling behind for good: beyond LagMax the primary sleeps after each slice,
 // up to nine times as long as the slice took (VMware FT, section 2.3, takes CPU from it for the same end).
 func (l *leader) slow(slice time.Duration) {
@@ -200,7 +205,7 @@ func (l *leader) slow(slice time.Duration) {
 		share = max(share, pct/(100-pct)) // a transfer does not keep up
 	}
 	if share > 0 {
-		if l.slowed += time.Duration(share * float64(slice)); l.slowed >= 2*time.Millisecond {
+		if l.slowed += time.Duration(share * float64(min(slice, sliceMost))); l.slowed >= 2*time.Millisecond {
 			time.Sleep(l.slowed)
 			l.r.stats.slowedNs.Add(uint64(l.slowed))
 			l.slowed = 0
