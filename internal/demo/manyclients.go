@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,20 +36,28 @@ func (c *Clients) Do(timeout time.Duration, args ...string) (string, error) {
 // Run sends commands on all connections for the time given and tells how many were answered, and the time
 // that took. command makes the n-th command of all.
 func (c *Clients) Run(ctx context.Context, d time.Duration, command func(n int64) []string) (answers int64, took time.Duration, err error) {
+	latencies, took, err := c.Time(ctx, d, command)
+	return int64(len(latencies)), took, err
+}
+
+// Time is Run, and gives how long each answer took, in no order.
+func (c *Clients) Time(ctx context.Context, d time.Duration, command func(n int64) []string) (latencies []time.Duration, took time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	var next, done atomic.Int64
+	var next atomic.Int64
 	var wg sync.WaitGroup
+	all := make([][]time.Duration, len(c.all))
 	errs := make(chan error, len(c.all))
 	start := time.Now()
-	for _, one := range c.all {
+	for i, one := range c.all {
 		wg.Go(func() {
 			for ctx.Err() == nil {
+				asked := time.Now()
 				if _, err := one.do(replyTimeout, command(next.Add(1))...); err != nil {
 					errs <- err
 					return
 				}
-				done.Add(1)
+				all[i] = append(all[i], time.Since(asked))
 			}
 		})
 	}
@@ -56,9 +65,9 @@ func (c *Clients) Run(ctx context.Context, d time.Duration, command func(n int64
 	took = time.Since(start)
 	select {
 	case err = <-errs:
-		return 0, took, fmt.Errorf("load: %w", err)
+		return nil, took, fmt.Errorf("load: %w", err)
 	default:
-		return done.Load(), took, nil
+		return slices.Concat(all...), took, nil
 	}
 }
 

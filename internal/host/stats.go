@@ -31,6 +31,7 @@ type stats struct {
 	failovers  atomic.Uint64 // from backup to primary
 	blackoutNs atomic.Int64  // of the newest: from the last sign of the primary to going live
 	stopNs     atomic.Int64  // longest stop of the machine for a transfer
+	lastStopNs atomic.Int64  // the newest
 	stoodAt    atomic.Int64  // when the machine last stood still to be handed over, ns since 1970
 }
 
@@ -50,7 +51,10 @@ func (s *stats) epoch(pages int, stop time.Duration) {
 	s.epochStopNs.Store(int64(stop))
 }
 
-func (s *stats) stopped(d time.Duration) { s.stopNs.Store(max(s.stopNs.Load(), int64(d))) }
+func (s *stats) stopped(d time.Duration) {
+	s.lastStopNs.Store(int64(d))
+	s.stopNs.Store(max(s.stopNs.Load(), int64(d)))
+}
 
 func (s *stats) ran(position, guestNs uint64, d time.Duration) {
 	s.position.Store(position)

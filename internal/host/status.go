@@ -76,14 +76,15 @@ type Status struct {
 	GateMaxNs   int64     `json:"gate_max_ns"`        // and the longest
 	GrantsWon   uint64    `json:"grants_won"`         // claims that the arbiter granted
 	GrantsLost  uint64    `json:"grants_lost"`
-	Failovers   uint64    `json:"failovers"`   // times that this process went from backup to primary
-	BlackoutNs  int64     `json:"blackout_ns"` // of the newest: from the last sign of the primary to going live
-	StopMaxNs   int64     `json:"stop_max_ns"` // longest stop of the machine to be copied
-	Entries     uint64    `json:"entries"`     // of the log, appended or executed
-	Mode        string    `json:"mode"`        // lockstep or checkpoint
-	EpochNs     uint64    `json:"epoch_ns"`    // checkpoint: length of an epoch; 0: as load and outputs want it
-	Epochs      uint64    `json:"epochs"`      // cut as primary, or applied as backup
-	EpochPages  uint64    `json:"epoch_pages"` // of those cut, all together
+	Failovers   uint64    `json:"failovers"`    // times that this process went from backup to primary
+	BlackoutNs  int64     `json:"blackout_ns"`  // of the newest: from the last sign of the primary to going live
+	StopMaxNs   int64     `json:"stop_max_ns"`  // longest stop of the machine to be copied
+	StopLastNs  int64     `json:"stop_last_ns"` // the newest
+	Entries     uint64    `json:"entries"`      // of the log, appended or executed
+	Mode        string    `json:"mode"`         // lockstep or checkpoint
+	EpochNs     uint64    `json:"epoch_ns"`     // checkpoint: length of an epoch; 0: as load and outputs want it
+	Epochs      uint64    `json:"epochs"`       // cut as primary, or applied as backup
+	EpochPages  uint64    `json:"epoch_pages"`  // of those cut, all together
 	EpochBytes  uint64    `json:"epoch_bytes"`
 	EpochStopNs int64     `json:"epoch_stop_ns"` // time that the machine stood still for them, all together
 	ConsoleEnd  int64     `json:"console_end"`   // offset behind the last byte that the guest said on its consoles
@@ -140,7 +141,8 @@ func (r *Replica) Status() Status {
 	g := c.GateStats()
 	s.GateOutputs, s.GateNs, s.GateMaxNs = g.Outputs, int64(g.Waited), int64(g.Longest)
 	s.GrantsWon, s.GrantsLost = r.stats.won.Load(), r.stats.lost.Load()
-	s.Failovers, s.BlackoutNs, s.StopMaxNs = r.stats.failovers.Load(), r.stats.blackoutNs.Load(), r.stats.stopNs.Load()
+	s.Failovers, s.BlackoutNs = r.stats.failovers.Load(), r.stats.blackoutNs.Load()
+	s.StopMaxNs, s.StopLastNs = r.stats.stopNs.Load(), r.stats.lastStopNs.Load()
 	for i := range r.stats.entries {
 		s.Entries += r.stats.entries[i].Load()
 	}
