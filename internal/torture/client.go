@@ -38,7 +38,8 @@ type client struct {
 	mu      sync.Mutex
 	acks    int
 	lastAck time.Time
-	longest time.Duration // between two acknowledgements, since mark
+	marked  time.Time
+	longest time.Duration // between two acknowledgements, since marked
 	waiting bool          // for a reply
 	failure error         // valid once done is closed
 }
@@ -156,17 +157,25 @@ func (c *client) acked() {
 	defer c.mu.Unlock()
 	now := time.Now()
 	if !c.idle {
-		c.longest = max(c.longest, now.Sub(c.lastAck))
+		c.longest = max(c.longest, c.since(now))
 	}
 	c.lastAck = now
 	c.acks++
+}
+
+// since is how long there has been no acknowledgement, as far as it was measured; mu is held.
+func (c *client) since(now time.Time) time.Duration {
+	if c.lastAck.Before(c.marked) {
+		return now.Sub(c.marked) // a wait that began earlier has other reasons
+	}
+	return now.Sub(c.lastAck)
 }
 
 // mark begins to measure anew.
 func (c *client) mark() (acks int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.longest = 0
+	c.longest, c.marked = 0, time.Now()
 	return c.acks
 }
 
@@ -175,7 +184,7 @@ func (c *client) blackout() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.waiting && !c.idle {
-		return max(c.longest, time.Since(c.lastAck))
+		return max(c.longest, c.since(time.Now()))
 	}
 	return c.longest
 }

@@ -62,14 +62,14 @@ func (h Harm) String() string {
 
 // Schedule makes harms from a seed. The same seed and options give the same harms.
 type Schedule struct {
-	rng   *rand.Rand
-	links bool
-	n     int
+	rng          *rand.Rand
+	links, moves bool
 }
 
-// NewSchedule makes a schedule; links says whether links can be cut.
-func NewSchedule(seed uint64, links bool) *Schedule {
-	return &Schedule{rng: rand.New(rand.NewPCG(seed, 0x7067)), links: links}
+// NewSchedule makes a schedule; links says whether links can be cut, moves that most harms are to be ones that move the
+// primary's part.
+func NewSchedule(seed uint64, links, moves bool) *Schedule {
+	return &Schedule{rng: rand.New(rand.NewPCG(seed, 0x7067)), links: links, moves: moves}
 }
 
 // between is a random time from a to b, in milliseconds.
@@ -79,7 +79,7 @@ func (s *Schedule) between(a, b int) time.Duration {
 
 func (s *Schedule) role() Role {
 	switch n := s.rng.IntN(10); {
-	case n < 6:
+	case n < 6, s.moves && n < 8:
 		return Primary
 	case n < 9:
 		return Backup
@@ -89,8 +89,10 @@ func (s *Schedule) role() Role {
 
 // Next makes the next harm.
 func (s *Schedule) Next() Harm {
-	s.n++
 	h := s.single()
+	for tries := 0; s.moves && tries < 3 && h.Role != Primary && h.Kind != Failover; tries++ {
+		h = s.single()
+	}
 	h.Calm = s.between(100, 1500)
 	if s.rng.IntN(5) == 0 {
 		s.double(&h)

@@ -6,7 +6,7 @@ import (
 )
 
 func harms(seed uint64, links bool, n int) (all []Harm) {
-	s := NewSchedule(seed, links)
+	s := NewSchedule(seed, links, false)
 	for range n {
 		all = append(all, s.Next())
 	}
@@ -59,6 +59,22 @@ func TestSchedule(t *testing.T) {
 		if doubles < 200 {
 			t.Errorf("%d double blows in 3000", doubles)
 		}
+	}
+}
+
+// TestMoves: a run that counts failovers has more of what makes them.
+func TestMoves(t *testing.T) {
+	count := func(moves bool) (n int) {
+		s := NewSchedule(1, false, moves)
+		for range 1000 {
+			if h := s.Next(); h.Role == Primary || h.Kind == Failover {
+				n++
+			}
+		}
+		return n
+	}
+	if few, many := count(false), count(true); many < 800 || few > 600 {
+		t.Errorf("of 1000 harms %d move the primary's part, %d if that is wished", few, many)
 	}
 }
 

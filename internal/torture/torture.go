@@ -202,7 +202,7 @@ func (r *run) broken() error {
 // harm does harm until the time is over.
 func (r *run) harm(ctx context.Context) error {
 	r.began = time.Now()
-	s := NewSchedule(r.Seed, r.Links)
+	s := NewSchedule(r.Seed, r.Links, r.Failovers > 0)
 	r.say("the guest is protected; harm begins, seed %d", r.Seed)
 	for n := 1; ; n++ {
 		if r.For > 0 && time.Since(r.began) > r.For || r.Failovers > 0 && r.w.moves() >= r.Failovers {
