@@ -104,8 +104,10 @@ func (b *blow) one(ctx context.Context, h Harm, at place) error {
 	case Failover:
 		b.note("from %s to %s", at.Primary, at.Backup)
 		b.undo.Go(func() {
-			// Something else harmed beside it may be in the way: then it is refused, which is no fault.
-			if err := b.failover(ctx, at); err != nil && h.Then == nil && ctx.Err() == nil {
+			if h.Then != nil {
+				// What is harmed beside it may be in the way: then it is refused, which is no fault.
+				_, _ = b.f.api.Failover(ctx, &api.FailoverRequest{Name: machineName})
+			} else if err := b.failover(ctx, at); err != nil && ctx.Err() == nil {
 				b.fail(err)
 			}
 		})
