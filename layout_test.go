@@ -27,6 +27,7 @@ var rules = []struct {
 	{"arbiter", "", []string{"understudy/machine", "understudy/replica", "understudy/internal", "understudy/cmd"}, "the arbiter only compares and sets"},
 	{"view", "", []string{"understudy/machine", "understudy/replica", "understudy/internal", "understudy/cmd", "understudy/kv"}, "the view service knows names and numbers, not what is protected"},
 	{"kv", "", []string{"understudy/machine", "understudy/replica", "understudy/internal", "understudy/cmd", "understudy/view", "understudy/arbiter"}, "the key-value state does not know that it is replicated"},
+	{"rsm", "", []string{"understudy/machine", "understudy/kv", "understudy/cmd"}, "the shell of state machines knows none of them"},
 	{"internal", "", []string{"understudy/cmd"}, "commands are thin, nothing depends on them"},
 }
 

@@ -43,6 +43,9 @@ type Message struct {
 // maxBatchBytes bounds the entries of one message, so that a receiver can bound its frames.
 const maxBatchBytes = 1 << 20
 
+// maxBacklogBytes is what a backup that joins may yet have to receive when outputs begin to wait for it.
+const maxBacklogBytes = 256 << 10
+
 // flush sends the entries that were not sent yet.
 func (c *Core) flush(now time.Duration) {
 	if !c.peerUp {
@@ -219,7 +222,12 @@ func (c *Core) stepAck(now time.Duration, m Message) {
 		c.progress = m.Progress
 	}
 	if !c.gated {
-		c.gate(now)
+		c.lastHeard = now
+		// Before that it works through what gathered behind the state. Were outputs made to wait for it meanwhile, it would
+		// be silent for as long as that takes: what it acknowledges was sent long ago.
+		if c.windowBytes <= maxBacklogBytes {
+			c.gate(now)
+		}
 	}
 	c.releaseAcked(now)
 	c.flush(now)

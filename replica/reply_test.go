@@ -131,3 +131,31 @@ func TestFormerPrimaryAnswersNoRead(t *testing.T) {
 	read(t, &won, 6*time.Second, "another")
 	wantReleased(t, &won, "alone by a grant", "another")
 }
+
+// TestJoiningBackupCatchesUpFirst: a long log behind the state is acknowledged before anything waits for the backup.
+func TestJoiningBackupCatchesUpFirst(t *testing.T) {
+	c := replica.NewSpare(testConfig("a", ""))
+	c.Adopt(0, replica.Claim{Number: 1, Primary: "a", Claimant: "life of a"})
+	c.Adopt(ms, replica.Claim{Number: 2, Primary: "a", Backup: "b", Claimant: "views"})
+	c.PeerUp(ms, "life")
+	if _, err := c.Join(2 * ms); err != nil {
+		t.Fatal(err)
+	}
+	now := 3 * ms
+	for range 10 {
+		if err := c.Append(now, []event.Entry{{Data: make([]byte, 100<<10)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for held := event.Seq(0); held < 10; held++ {
+		now += 90 * ms // each is older than what releases output, and all together than what is patience
+		c.Tick(now)
+		c.Step(now, replica.Message{Type: replica.MsgAck, View: 2, Echo: 3 * ms, Held: held})
+		if wait := !c.Solo(); wait != (held >= 8) {
+			t.Fatalf("%d of 10 entries held: output waits: %v", held, wait)
+		}
+		if r := c.Ready(); r.HangUp || r.Claim != nil {
+			t.Fatalf("gave it up: %+v", r.Notices)
+		}
+	}
+}

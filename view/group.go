@@ -23,6 +23,7 @@ type server struct {
 
 	cannotFound bool
 	addr        string
+	client      string
 }
 
 // group is what one copy of the service knows of one group. Times are on Core.clock unless said otherwise.
@@ -120,7 +121,7 @@ func (g *group) take(s *server, p Ping) bool {
 		s.former[0] = s.life
 	}
 	s.life, s.seq, s.view, s.leaving = p.Incarnation, p.Seq, p.View, p.Leaving
-	s.cannotFound, s.addr, s.doubted = p.CannotFound, p.Addr, false
+	s.cannotFound, s.addr, s.client, s.doubted = p.CannotFound, p.Addr, p.Client, false
 	g.listened, g.pinged = g.time(), g.core.clock
 	s.heard, s.tracked = g.listened, true
 
@@ -163,10 +164,10 @@ func (g *group) answer() (Answer, error) {
 func (g *group) known() Answer {
 	a := Answer{View: viewOf(g.rec), Claimant: g.rec.Claimant, Stale: g.err != nil, Acked: g.acked, InSync: g.inSync, HandOver: g.handOver()}
 	if p := g.server(g.rec.Primary); p != nil {
-		a.PrimaryAddr = p.addr
+		a.PrimaryAddr, a.PrimaryClient = p.addr, p.client
 	}
 	if b := g.server(g.rec.Backup); b != nil {
-		a.BackupAddr = b.addr
+		a.BackupAddr, a.BackupClient = b.addr, b.client
 	}
 	return a
 }

@@ -18,6 +18,7 @@ type Member struct {
 
 	cannotFound bool
 	addr        string
+	client      string
 }
 
 // NewMember makes a server's new life. The incarnation is random per start; if the server claims views
@@ -32,7 +33,7 @@ func (m *Member) Ping() Ping {
 	n := max(m.taken, m.outside)
 	return Ping{
 		Group: m.group, Server: m.name, Incarnation: m.incarnation, Seq: m.seq,
-		View: n, InSync: n > 0 && n == m.inSyncOf, Leaving: m.leaving, CannotFound: m.cannotFound, Addr: m.addr,
+		View: n, InSync: n > 0 && n == m.inSyncOf, Leaving: m.leaving, CannotFound: m.cannotFound, Addr: m.addr, Client: m.client,
 	}
 }
 
@@ -43,6 +44,8 @@ func (m *Member) Observe(a Answer) bool {
 			m.seen.HandOver = a.HandOver
 			m.seen.PrimaryAddr = cmp.Or(a.PrimaryAddr, m.seen.PrimaryAddr)
 			m.seen.BackupAddr = cmp.Or(a.BackupAddr, m.seen.BackupAddr)
+			m.seen.PrimaryClient = cmp.Or(a.PrimaryClient, m.seen.PrimaryClient)
+			m.seen.BackupClient = cmp.Or(a.BackupClient, m.seen.BackupClient)
 		}
 		return false
 	}
@@ -89,6 +92,9 @@ func (m *Member) CannotFound() { m.cannotFound = true }
 
 // Addr says where the primary finds this life when it is backup.
 func (m *Member) Addr(addr string) { m.addr = addr }
+
+// Client says where clients find this life.
+func (m *Member) Client(addr string) { m.client = addr }
 
 // Leave says whether the server wants to be relieved of its roles.
 func (m *Member) Leave(on bool) { m.leaving = on }

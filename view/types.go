@@ -41,6 +41,8 @@ type Ping struct {
 	CannotFound bool `json:"cannotFound,omitempty"`
 	// Addr is where the primary finds this server when it is the backup, 0 to arbiter.MaxNameBytes bytes of text.
 	Addr string `json:"addr,omitempty"`
+	// Client is where clients find this server, of the same length.
+	Client string `json:"client,omitempty"`
 }
 
 // Answer is what the service knows of a group.
@@ -58,6 +60,9 @@ type Answer struct {
 	// PrimaryAddr and BackupAddr are where these servers said that they are, as far as this copy heard them.
 	PrimaryAddr string `json:"primaryAddr,omitempty"`
 	BackupAddr  string `json:"backupAddr,omitempty"`
+	// PrimaryClient and BackupClient are where these servers said that clients find them.
+	PrimaryClient string `json:"primaryClient,omitempty"`
+	BackupClient  string `json:"backupClient,omitempty"`
 }
 
 // Errors of Core. Those of its methods wrap one of them.
@@ -150,9 +155,11 @@ func (p Ping) Validate() error {
 	if err := validID("incarnation", p.Incarnation); err != nil {
 		return err
 	}
-	if p.Addr != "" {
-		if err := validServer(p.Addr); err != nil {
-			return fmt.Errorf("address: %w", err)
+	for _, addr := range []string{p.Addr, p.Client} {
+		if addr != "" {
+			if err := validServer(addr); err != nil {
+				return fmt.Errorf("address: %w", err)
+			}
 		}
 	}
 	if p.Seq == 0 {
