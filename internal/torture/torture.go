@@ -43,6 +43,8 @@ type run struct {
 	began time.Time
 	rep   *Report
 	noted time.Time // when slowness was noted
+
+	console console
 }
 
 // Run starts a fleet, harms it, and ends it. The report is as complete as the run came; it says what was not kept. An
@@ -334,7 +336,10 @@ func (r *run) failure(ctx context.Context, n int, h Harm) (row Row, err error) {
 func (r *run) verify(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, r.Bound, violation(Silent, "not everything could be read back within %v", r.Bound))
 	defer cancel()
-	return orElse(r.broken(), r.l.verify(ctx))
+	if err := orElse(r.broken(), r.l.verify(ctx)); err != nil {
+		return err
+	}
+	return r.checkConsole(ctx)
 }
 
 // slow is how long a client waits before what the replicas say meanwhile is kept.
