@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,8 +35,8 @@ type Options struct {
 	DeadAfter    time.Duration // of the view service; 0: its default
 	OwnLAN       bool          // control starts its LAN daemon, as it does for users; it is ended by Close
 	TLS          bool          // certificates on loopback; beyond it there always are
-	Apart        bool          // each part in a network namespace of its own, with the names control, lan, client and those of AllHosts
-	AllHosts     []string
+	Apart        bool          // each part in a network namespace of its own, with the names control, lan, client and those of the hosts
+	Later        []string      // hosts that StartHost will start
 }
 
 // Fleet is a fleet of processes. Its methods are for one goroutine, but for those that ask.
@@ -69,14 +70,14 @@ func Start(ctx context.Context, o Options) (f *Fleet, err error) {
 	}()
 	f.Address = fmt.Sprintf("127.0.0.1:%d", quietPort())
 	if o.Apart {
-		if f.Net, err = NewNet(append([]string{"control", "lan", "client"}, o.AllHosts...)...); err != nil {
+		if f.Net, err = NewNet(append([]string{"control", "lan", "client"}, slices.Concat(o.Hosts, o.Later)...)...); err != nil {
 			return nil, err
 		}
 		f.Address = f.Net.IP("control") + ":7600"
 	}
 	if o.TLS || o.Apart {
 		f.TLSDir = filepath.Join(dir, "certs")
-		if err = makeCertificates(f.TLSDir, append([]string{"control", "lan", "cli"}, append(o.AllHosts, o.Hosts...)...)); err != nil {
+		if err = makeCertificates(f.TLSDir, append([]string{"control", "lan", "cli"}, slices.Concat(o.Hosts, o.Later)...)); err != nil {
 			return nil, err
 		}
 	}
@@ -107,9 +108,6 @@ func makeCertificates(dir string, names []string) error {
 		return err
 	}
 	for _, n := range names {
-		if _, err := os.Stat(filepath.Join(dir, n+".pem")); err == nil {
-			continue
-		}
 		if err := pki.NewHost(dir, n, nil, time.Now()); err != nil {
 			return err
 		}
