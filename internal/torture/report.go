@@ -25,6 +25,7 @@ type Row struct {
 type Report struct {
 	Mode        string `json:"mode"`
 	Seed        uint64 `json:"seed"`
+	Command     string `json:"command"` // does the same harm again
 	Seconds     int    `json:"seconds"`
 	Failures    int    `json:"failures"`  // rows
 	Failovers   int    `json:"failovers"` // how often the primary's part moved
@@ -95,5 +96,5 @@ func (r *Report) Print(w io.Writer) {
 		fmt.Fprintln(w, "nothing lost, nothing doubled, every connection alive")
 		return
 	}
-	fmt.Fprintf(w, "NOT KEPT: %s\nrepeat with --seed %d; the logs are in %s\n", r.Verdict, r.Seed, r.Dir)
+	fmt.Fprintf(w, "NOT KEPT: %s\nrepeat with: %s\nthe logs are in %s\n", r.Verdict, r.Command, r.Dir)
 }

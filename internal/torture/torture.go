@@ -34,6 +34,18 @@ type Options struct {
 	OnRow        func(Row) // called after each failure; nil: nobody wants to know
 }
 
+// command is the command line of the same harm.
+func (o *Options) command() string {
+	c := fmt.Sprintf("understudy torture --mode %s --seed %d", modeName(o.Mode), o.Seed)
+	if o.Links {
+		c += " --netns"
+	}
+	if o.Failovers > 0 {
+		c += fmt.Sprintf(" --failovers %d", o.Failovers)
+	}
+	return c
+}
+
 // run is one run.
 type run struct {
 	Options
@@ -51,7 +63,7 @@ type run struct {
 // error means that there is no verdict: the fleet did not come up, or the context ended.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	rep := &Report{Mode: modeName(o.Mode), Seed: o.Seed, Rows: []Row{}}
+	rep := &Report{Mode: modeName(o.Mode), Seed: o.Seed, Command: o.command(), Rows: []Row{}}
 	defer cancel()
 	var l *links
 	if o.Links {
