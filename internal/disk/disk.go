@@ -166,6 +166,9 @@ func (d *Disk) work() {
 	}
 }
 
+// Do carries out a request at once. It is for a disk that has not started, and one caller at a time.
+func (d *Disk) Do(r event.DiskRequest) event.DiskDone { return d.carryOut(r) }
+
 func (d *Disk) carryOut(r event.DiskRequest) event.DiskDone {
 	done := event.DiskDone{ID: r.ID}
 	off, n := int64(r.Sector)*SectorBytes, int64(r.Count)*SectorBytes

@@ -204,6 +204,9 @@ func (e *epochs) encode() {
 		frames := 0
 		for _, o := range append(d.left, d.outs...) {
 			o := o.(event.Output)
+			if o.Kind == event.OutDisk {
+				continue // of a shared disk: the state has it in flight
+			}
 			if o.Kind == event.OutNet {
 				if frames += len(o.Data); frames > maxEpochFrames {
 					continue
@@ -253,6 +256,7 @@ func (l *leader) stopByEpochs(mark bool) error {
 		}
 	}
 	e.hold(l.outs)
+	l.tookOutputs()
 	if !r.ships.Load() {
 		e.disk, e.left = nil, nil // nobody is to be told
 		return nil
@@ -275,7 +279,7 @@ func (l *leader) deliverOnly(in event.Entry) error {
 	if r.opt.Tap != nil {
 		r.opt.Tap(in)
 	}
-	if in.Kind == event.KindDisk && r.ships.Load() {
+	if in.Kind == event.KindDisk && int(in.Device) < len(r.disks) && r.ships.Load() {
 		d, err := event.ParseDiskDone(in.Data)
 		if err != nil {
 			return err

@@ -98,6 +98,10 @@ func (r *Replica) lead() (machine.Down, error) {
 	if err := r.endEpochs(); err != nil {
 		return machine.Up, err
 	}
+	stint, ok := r.leadShared()
+	if !ok {
+		return machine.Up, nil
+	}
 	if r.mode.Following == event.Checkpoint {
 		if err := l.leadByEpochs(); err != nil {
 			return machine.Up, err
@@ -119,7 +123,7 @@ func (r *Replica) lead() (machine.Down, error) {
 	for _, want := range r.m.PendingEntropy() {
 		r.provideEntropy(want)
 	}
-	for replica.Role(r.role.Load()) == replica.Primary && r.runCtx.Err() == nil {
+	for replica.Role(r.role.Load()) == replica.Primary && r.stints.Load() == stint && r.runCtx.Err() == nil {
 		if r.wait.Load() {
 			if l.grant(); r.wait.Load() {
 				r.pause(nil)
@@ -172,7 +176,7 @@ func (l *leader) standStill() error {
 		}
 	}
 	if l.takeOutputs(); len(l.outs) > 0 {
-		return nil // unreachable, see machine.Deliver; the next turn would do
+		return nil // a shared disk's result let another request start: the next turn takes it along
 	}
 	r.do(func(now time.Duration) { r.core.Stopped(now) })
 	return nil
@@ -213,15 +217,19 @@ func (l *leader) slow(slice time.Duration) {
 	}
 }
 
-// takeOutputs takes what the machine said: outs are those for the world.
+// takeOutputs takes what the machine said: those for the world join outs, until they are with the core.
 func (l *leader) takeOutputs() {
-	clear(l.outs)
-	l.outs = l.outs[:0]
 	for _, o := range l.r.m.TakeOutputs() {
 		if l.r.local(o) {
 			l.outs = append(l.outs, o)
 		}
 	}
+}
+
+// tookOutputs tells that outs are with the core.
+func (l *leader) tookOutputs() {
+	clear(l.outs)
+	l.outs = l.outs[:0]
 }
 
 // stop is what happens between two slices: it takes what the machine said, delivers what came for it, and
@@ -266,6 +274,7 @@ func (l *leader) stop(mark bool) error {
 		// and its outputs never left, so it did not happen, and the caller's loop ends.
 		_ = r.core.Append(now, l.entries)
 	})
+	l.tookOutputs()
 	return nil
 }
 
@@ -275,6 +284,11 @@ func (l *leader) gather() {
 	for i, d := range l.r.disks {
 		for _, done := range d.Finished() {
 			l.raw = append(l.raw, event.Entry{Kind: event.KindDisk, Device: uint8(i), Data: event.AppendDiskDone(nil, done)})
+		}
+	}
+	for i, c := range l.r.shared {
+		for _, done := range c.Finished() {
+			l.raw = append(l.raw, event.Entry{Kind: event.KindDisk, Device: uint8(len(l.r.disks) + i), Data: event.AppendDiskDone(nil, done)})
 		}
 	}
 }
@@ -294,7 +308,7 @@ func (l *leader) leadByEpochs() error {
 }
 
 // deliver gives the machine an entry at the present position and notes it for the log. What a disk read is
-// not in the log: the backup reads its own copy.
+// not in the log, as the backup reads its own copy, unless there is none: a shared disk's is.
 func (l *leader) deliver(e event.Entry) error {
 	e.Pos = l.r.m.Position()
 	if l.r.opt.Tap != nil {
@@ -303,7 +317,7 @@ func (l *leader) deliver(e event.Entry) error {
 	if err := l.r.m.Deliver(e); err != nil {
 		return err
 	}
-	if e.Kind == event.KindDisk {
+	if e.Kind == event.KindDisk && int(e.Device) < len(l.r.disks) {
 		d, err := event.ParseDiskDone(e.Data)
 		if err != nil {
 			return err
@@ -355,6 +369,9 @@ func alarmOf(m *machine.Machine) uint64 {
 func (r *Replica) local(o event.Output) bool {
 	switch o.Kind {
 	case event.OutDisk:
+		if r.isShared(o) {
+			return replica.Role(r.role.Load()) == replica.Primary // a backup's is nobody's: it would be issued again
+		}
 		if int(o.Device) < len(r.disks) {
 			r.disks[o.Device].Submit(*o.Disk)
 		}
@@ -397,7 +414,7 @@ func (r *Replica) sayGoodbye() {
 	defer look.Stop()
 	for {
 		r.mu.Lock()
-		done := r.core.Role() != replica.Primary || r.core.HeldOutputs() == 0 && (r.core.Solo() || r.core.Applied() == r.core.Last())
+		done := r.core.Role() != replica.Primary || r.core.HeldOutputs() == 0 && r.sharedIdle() && (r.core.Solo() || r.core.Applied() == r.core.Last())
 		r.mu.Unlock()
 		if done || r.runCtx.Err() != nil {
 			return
@@ -500,6 +517,9 @@ func (r *Replica) deliverLogged(e event.Entry) error {
 	switch e.Kind {
 	case event.KindDisk:
 		logged, err := event.ParseDiskDone(e.Data)
+		if i := int(e.Device) - len(r.disks); err == nil && i >= 0 && i < len(r.shared) {
+			break // all of it is in the log
+		}
 		if err != nil || int(e.Device) >= len(r.disks) {
 			return r.diverged("entry %d completes a request of a disk that is not here", e.Seq)
 		}

@@ -52,6 +52,7 @@ type diskParams struct {
 	ReadOnly bool   `json:"read_only"`
 	Serial   string `json:"serial"`
 	Hash     string `json:"sha256"`
+	Shared   string `json:"shared,omitempty"` // where a shared disk is; Hash is its identity then
 }
 
 func describe(c *machine.Config) machineParams {
@@ -64,7 +65,7 @@ func describe(c *machine.Config) machineParams {
 		p.NICs = append(p.NICs, net.HardwareAddr(n.MAC[:]).String())
 	}
 	for _, d := range c.Disks {
-		p.Disks = append(p.Disks, diskParams{d.Sectors, d.ReadOnly, d.Serial, hex.EncodeToString(d.Hash[:])})
+		p.Disks = append(p.Disks, diskParams{Sectors: d.Sectors, ReadOnly: d.ReadOnly, Serial: d.Serial, Hash: hex.EncodeToString(d.Hash[:])})
 	}
 	return p
 }
@@ -122,6 +123,7 @@ func adopt(c *machine.Config, theirs machineParams) error {
 		return differ("numbers of disks", len(theirs.Disks), len(ours.Disks))
 	}
 	for i := range ours.Disks {
+		theirs.Disks[i].Shared = "" // each side has its own way to a shared disk
 		if ours.Disks[i] != theirs.Disks[i] {
 			return differ(fmt.Sprintf("disks %d", i), theirs.Disks[i], ours.Disks[i])
 		}

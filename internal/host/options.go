@@ -29,10 +29,13 @@ const (
 	maxEpoch = 10 * time.Second
 )
 
-// DiskSpec names a raw disk file.
+// DiskSpec names a raw disk file, or a disk that all hosts reach.
 type DiskSpec struct {
 	Path     string
 	ReadOnly bool
+	// Shared, if set, is the address of a disk server (package shareddisk) as all hosts reach it, host:port or the path
+	// of a unix socket, in place of a file. Shared disks come after all others.
+	Shared string
 }
 
 // Options describe a replica.
@@ -63,7 +66,10 @@ type Options struct {
 
 	Machine machine.Config // Disks is filled in from Disks below
 	Disks   []DiskSpec
-	LANAddr string // where the virtual LAN listens; empty: the network devices are not plugged in
+	// TakeShared is how the names of groups begin from which this one may take its shared disks: those of the same
+	// machine's former starts. Empty: from none.
+	TakeShared string
+	LANAddr    string // where the virtual LAN listens; empty: the network devices are not plugged in
 
 	// Identity, if set, is this replica's certificate: the log channel is encrypted and both ends must show
 	// certificates with their names.
@@ -126,6 +132,17 @@ func (o *Options) setDefaults() error {
 		}
 		if err := (arbiter.Record{Number: 1, Primary: o.Name, Backup: o.Peer, Claimant: "x"}).Validate(); err != nil {
 			return err
+		}
+	}
+	for i, d := range o.Disks {
+		switch {
+		case d.Shared == "" && i > 0 && o.Disks[i-1].Shared != "":
+			return errors.New("shared disks come after all others")
+		case d.Shared == "":
+		case d.Path != "" || d.ReadOnly:
+			return errors.New("a shared disk has no file here, and is not read-only")
+		case o.Arbiter == nil:
+			return errors.New("a shared disk needs an arbiter: its server goes by the views that it grants")
 		}
 	}
 	switch {

@@ -11,6 +11,7 @@ import (
 	"understudy/event"
 	"understudy/internal/disk"
 	"understudy/internal/logchannel"
+	"understudy/internal/shareddisk"
 	"understudy/machine"
 	"understudy/machine/pages"
 	"understudy/replica"
@@ -129,6 +130,7 @@ type receiver struct {
 	m        *machine.Machine
 	dec      pages.Decoder
 	targets  []*disk.Target
+	shared   []*shareddisk.Client
 	told     chan struct{} // closed when the primary was told what the targets have
 	whole    int           // targets that are complete
 	complete bool
@@ -144,11 +146,14 @@ func (r *Replica) newReceiver(c *caller) (in *receiver, err error) {
 		return nil, fmt.Errorf("the machine has %d MiB of memory, this replica takes %d at most", in.cfg.MemBytes>>20, r.opt.MaxMemBytes>>20)
 	}
 	r.mu.Lock()
-	old := r.disks
-	r.disks = nil
+	old, oldShared := r.disks, r.shared
+	r.disks, r.shared = nil, nil
 	r.mu.Unlock()
 	for _, d := range old {
 		d.Close()
+	}
+	for _, c := range oldShared {
+		c.Close()
 	}
 	if err := r.clearRAM(in.cfg.MemBytes); err != nil {
 		return nil, err
@@ -157,6 +162,19 @@ func (r *Replica) newReceiver(c *caller) (in *receiver, err error) {
 		return nil, err
 	}
 	for i, d := range in.cfg.Disks {
+		if addr := c.Machine.Disks[i].Shared; addr != "" {
+			client, err := r.sharedDisk(r.runCtx, addr, d)
+			if err != nil {
+				in.close()
+				return nil, err
+			}
+			in.shared = append(in.shared, client)
+			continue
+		}
+		if len(in.shared) > 0 {
+			in.close()
+			return nil, errMalformed // shared disks come last
+		}
 		t, err := disk.NewTarget(r.diskPath(i), d.Sectors, true)
 		if err != nil {
 			in.close()
@@ -169,7 +187,7 @@ func (r *Replica) newReceiver(c *caller) (in *receiver, err error) {
 
 // diskPath is where this replica's copy of disk i is.
 func (r *Replica) diskPath(i int) string {
-	if i < len(r.opt.Disks) {
+	if i < len(r.opt.Disks) && r.opt.Disks[i].Shared == "" {
 		return r.opt.Disks[i].Path
 	}
 	return filepath.Join(r.opt.StateDir, fmt.Sprintf("disk%d.raw", i))
@@ -178,6 +196,9 @@ func (r *Replica) diskPath(i int) string {
 func (in *receiver) close() {
 	for _, t := range in.targets {
 		t.Close()
+	}
+	for _, c := range in.shared {
+		c.Close()
 	}
 }
 
@@ -280,7 +301,7 @@ func (in *receiver) finish(body []byte) error {
 	r.opt.Machine = in.cfg
 	r.nics.Store(&in.cfg.NICs)
 	r.mu.Lock()
-	r.disks = disks
+	r.disks, r.shared = disks, in.shared
 	r.mu.Unlock()
 	r.startDisks()
 	calmCollector()

@@ -18,6 +18,7 @@ import (
 	"understudy/internal/disk"
 	"understudy/internal/lan"
 	"understudy/internal/logchannel"
+	"understudy/internal/shareddisk"
 	"understudy/machine"
 	"understudy/replica"
 )
@@ -43,11 +44,13 @@ type Replica struct {
 	start time.Time // zero of the local clock that the core sees
 	ram   []byte
 	m     *machine.Machine
-	disks []*disk.Disk
-	port  *lan.Port
-	out   *consoleWriter
-	said  consoleLog
-	life  string // this process's incarnation
+	disks []*disk.Disk // this host's own: devices from 0
+	// shared are the disks that all hosts reach: devices from len(disks). What belongs to them is in shared.go.
+	shared []*shareddisk.Client
+	port   *lan.Port
+	out    *consoleWriter
+	said   consoleLog
+	life   string // this process's incarnation
 
 	mu       sync.Mutex // guards core, ch, and what follows
 	core     *replica.Core
@@ -62,6 +65,7 @@ type Replica struct {
 	wake   chan struct{} // capacity 1: something for the executor
 	role   atomic.Uint32 // replica.Role, for the executor's quick look
 	view   atomic.Uint64 // of the core
+	stints atomic.Uint64 // times that this replica became primary
 	wait   atomic.Bool   // the machine must wait: log full, arbiter unreachable, or about to be handed over
 	halt   atomic.Bool   // replica.Core.Stopping
 	ships  atomic.Bool   // replica.Core.Ships
@@ -115,6 +119,12 @@ func New(ctx context.Context, opt Options) (*Replica, error) {
 func (r *Replica) open(ctx context.Context) error {
 	r.opt.Machine.Disks = nil
 	for i, spec := range r.opt.Disks {
+		if spec.Shared != "" {
+			if err := r.openShared(ctx, i, spec.Shared); err != nil {
+				return err
+			}
+			continue
+		}
 		d, err := disk.Open(spec.Path, spec.ReadOnly)
 		if err != nil {
 			return err
@@ -159,6 +169,9 @@ func (r *Replica) open(ctx context.Context) error {
 func (r *Replica) release() {
 	for _, d := range r.disks {
 		d.Close()
+	}
+	for _, c := range r.shared {
+		c.Close()
 	}
 	if r.port != nil {
 		r.port.Close()
@@ -231,10 +244,13 @@ func (r *Replica) Run(ctx context.Context) (machine.Down, error) {
 func (r *Replica) stop() {
 	r.cancel(nil)
 	r.mu.Lock()
-	disks := r.disks
+	disks, shared := r.disks, r.shared
 	r.mu.Unlock()
 	for _, d := range disks {
 		d.Shut()
+	}
+	for _, c := range shared {
+		c.Close()
 	}
 	if r.port != nil {
 		r.port.Close()
@@ -330,12 +346,18 @@ func (r *Replica) startDisks() {
 	for _, d := range r.disks {
 		d.Start(r.poke)
 	}
+	for _, c := range r.shared {
+		c.Start(r.poke)
+	}
 }
 
 func (r *Replica) hello(to string, view uint64) hello {
+	p := describe(&r.opt.Machine)
+	for i, c := range r.shared {
+		p.Disks[len(r.disks)+i].Shared = c.Addr()
+	}
 	return hello{
-		Version: ProtocolVersion, Group: r.opt.Group, From: r.opt.Name, To: to, Life: r.life, View: view,
-		Machine: describe(&r.opt.Machine),
+		Version: ProtocolVersion, Group: r.opt.Group, From: r.opt.Name, To: to, Life: r.life, View: view, Machine: p,
 	}
 }
 
@@ -479,6 +501,11 @@ func (r *Replica) do(f func(now time.Duration)) {
 	if poke {
 		r.poke()
 	}
+	if leads := replica.Primary; was != leads && role == leads {
+		r.stints.Add(1)
+	} else if was == leads && role != leads {
+		r.restShared()
+	}
 	r.timeline.note(time.Now(), r.core, ready)
 	r.note(was)
 }
@@ -515,6 +542,8 @@ func (r *Replica) releaseOutput(o event.Output) {
 	case event.OutConsole:
 		r.said.write(o.Data)
 		r.out.write(o.Data)
+	case event.OutDisk:
+		r.shared[int(o.Device)-len(r.disks)].Submit(*o.Disk)
 	}
 }
 
@@ -527,7 +556,10 @@ func (r *Replica) tick() {
 		case <-r.runCtx.Done():
 			return
 		case <-t.C:
-			r.do(func(now time.Duration) { r.core.Tick(now) })
+			r.do(func(now time.Duration) {
+				r.core.Tick(now)
+				r.checkFence(now)
+			})
 		}
 	}
 }

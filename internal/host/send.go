@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -425,7 +426,7 @@ func (s *sender) cut(dirty []uint32) error {
 			l.epochs.drain() // what a former backup was to be told
 		}
 		l.takeOutputs()
-		if len(l.outs) > 0 {
+		if slices.ContainsFunc(l.outs, func(o any) bool { return !r.isShared(o.(event.Output)) }) {
 			return errors.New("the machine spoke at the stop") // unreachable: see machine.Deliver
 		}
 		for i, src := range s.sources {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"understudy/event"
+	"understudy/internal/shareddisk"
 	"understudy/replica"
 )
 
@@ -88,6 +89,8 @@ type Status struct {
 	EpochBytes  uint64    `json:"epoch_bytes"`
 	EpochStopNs int64     `json:"epoch_stop_ns"` // time that the machine stood still for them, all together
 	ConsoleEnd  int64     `json:"console_end"`   // offset behind the last byte that the guest said on its consoles
+
+	SharedDisks []shareddisk.Status `json:"shared_disks,omitempty"` // as this replica reaches them
 }
 
 // Status tells how the replica is. It may be called from anywhere, also before the machine runs.
@@ -137,6 +140,9 @@ func (r *Replica) Status() Status {
 	if r.member != nil && r.member.sender != nil {
 		p := r.member.sender.progress()
 		s.Transfer = &p
+	}
+	for _, d := range r.shared {
+		s.SharedDisks = append(s.SharedDisks, d.Status())
 	}
 	g := c.GateStats()
 	s.GateOutputs, s.GateNs, s.GateMaxNs = g.Outputs, int64(g.Waited), int64(g.Longest)
