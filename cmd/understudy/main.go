@@ -90,7 +90,7 @@ acknowledged output is lost and TCP connections stay open.`,
 	root.SetErr(stderr)
 	root.AddCommand(demoCommand(), bootCommand(), replicaCommand(), lanCommand(), arbiterCommand(), hostCommand(), imageCommand(), certCommand(), simCommand(), versionCommand(),
 		controlCommand(), runCommand(), psCommand(), inspectCommand(), logsCommand(), attachCommand(), failoverCommand(), modeCommand(),
-		stopCommand(), startCommand(), rmCommand(), hostsCommand(), drainCommand(), eventsCommand(), tortureCommand())
+		stopCommand(), startCommand(), rmCommand(), hostsCommand(), drainCommand(), eventsCommand(), tortureCommand(), kvCommand())
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
