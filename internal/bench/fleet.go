@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"connectrpc.com/connect"
+
 	api "understudy/api/understudy/v1"
 	"understudy/internal/demo"
 	"understudy/internal/e2e/fleet"
@@ -119,6 +121,10 @@ func failures(ctx context.Context, o Options) (*Section, error) {
 		var of []FailureResult
 		for i := range n {
 			r, err := k.once(ctx, f, load)
+			for again := 0; again < 5 && connect.CodeOf(err) == connect.CodeFailedPrecondition; again++ {
+				fmt.Fprintf(o.Log, "%s: %v; once more\n", k.kind, err) // a busy machine: the backup did not answer in time
+				r, err = k.once(ctx, f, load)
+			}
 			if err != nil {
 				return nil, fmt.Errorf("%s, %d: %w", k.kind, i+1, err)
 			}
@@ -170,7 +176,9 @@ func (k *failure) once(ctx context.Context, f *fleet.Fleet, load *demo.Load) (r 
 	if err := k.cause(ctx, f, before.Primary); err != nil {
 		return r, err
 	}
-	now, err := until(ctx, f, func(m *api.Machine) bool { return m.Primary == before.Backup && m.View > before.View && m.InSync })
+	now, err := until(ctx, f, func(m *api.Machine) bool {
+		return m.Primary == before.Backup && m.View > before.View && m.Backup != "" && m.InSync
+	})
 	if err != nil {
 		return r, err
 	}
