@@ -49,6 +49,7 @@ type inspectJSON struct {
 	BandwidthBytes uint64        `json:"bandwidth_bytes,omitempty"`
 	Outbound       bool          `json:"outbound,omitempty"`
 	Volumes        []volumeJSON  `json:"volumes,omitempty"`
+	SharedDisks    []string      `json:"shared_disks,omitempty"`
 	Replicas       []replicaJSON `json:"replicas"`
 }
 
@@ -123,7 +124,7 @@ func toInspect(m *api.Machine) inspectJSON {
 	j := inspectJSON{
 		machineJSON: toMachine(m), Group: m.Group, Cmdline: s.GetCmdline(), EpochNs: ns(s.GetEpoch()),
 		SuspectAfterNs: ns(s.GetSuspectAfter()), LagMaxNs: ns(s.GetLagMax()), BandwidthBytes: s.GetBandwidthBytes(),
-		Outbound: s.GetOutbound(), Replicas: []replicaJSON{},
+		Outbound: s.GetOutbound(), SharedDisks: s.GetSharedDisks(), Replicas: []replicaJSON{},
 	}
 	for _, v := range s.GetVolumes() {
 		j.Volumes = append(j.Volumes, volumeJSON{v.Name, v.SizeBytes})

@@ -88,7 +88,7 @@ acknowledged output is lost and TCP connections stay open.`,
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(demoCommand(), bootCommand(), replicaCommand(), lanCommand(), arbiterCommand(), hostCommand(), imageCommand(), certCommand(), simCommand(), versionCommand(),
+	root.AddCommand(demoCommand(), bootCommand(), replicaCommand(), lanCommand(), diskCommand(), arbiterCommand(), hostCommand(), imageCommand(), certCommand(), simCommand(), versionCommand(),
 		controlCommand(), runCommand(), psCommand(), inspectCommand(), logsCommand(), attachCommand(), failoverCommand(), modeCommand(),
 		stopCommand(), startCommand(), rmCommand(), hostsCommand(), drainCommand(), eventsCommand(), tortureCommand(), kvCommand())
 	err := root.ExecuteContext(ctx)

@@ -16,6 +16,7 @@ import (
 	"understudy/internal/control"
 	"understudy/internal/host"
 	"understudy/internal/pki"
+	"understudy/internal/shareddisk"
 	"understudy/view/httpview"
 )
 
@@ -25,6 +26,7 @@ func replicaCommand() *cobra.Command {
 		o                                       host.Options
 		listenAddr, arbiterURL, status, console string
 		tlsDir, views, bandwidth, mode          string
+		shared                                  []string
 		epoch                                   time.Duration
 		arbiterCreate                           bool
 	)
@@ -56,6 +58,14 @@ its part and halted. 125: an error of ours.`,
 			}
 			if o.Identity, err = identity(tlsDir, o.Name); err != nil {
 				return err
+			}
+			for _, addr := range shared {
+				if err := shareddisk.CheckAddr(addr, o.Identity); err != nil {
+					return err
+				}
+				if o.MayFound {
+					o.Disks = append(o.Disks, host.DiskSpec{Shared: addr})
+				}
 			}
 			if o.Views, err = viewCopies(views, o.Identity); err != nil {
 				return err
@@ -157,6 +167,8 @@ its part and halted. 125: an error of ours.`,
 	f.BoolVar(&arbiterCreate, "arbiter-create", false, "with --arbiter dir:/path: make an empty directory a new arbiter")
 	f.StringVar(&mode, "mode", "lockstep", "how the backup follows: lockstep (it executes the same) or checkpoint (it receives what changed in every epoch)")
 	f.DurationVar(&epoch, "epoch", 0, "with --mode checkpoint: length of an epoch (default: as load and outputs want it)")
+	f.StringArrayVar(&shared, "shared-disk", nil, "a disk that all hosts share, where understudy disk serves it: host:port or the path of a unix socket (repeatable)")
+	f.StringVar(&o.TakeShared, "take-shared-disk", "", "take shared disks from groups whose names begin with this: former starts of the same machine")
 	tlsFlag(f, &tlsDir)
 	f.StringVar(&status, "status", "", "serve GET /status here")
 	f.StringVar(&console, "console", "", "write the guest's console to this file, - for stdout")

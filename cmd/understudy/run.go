@@ -19,7 +19,7 @@ import (
 // runFlags describe a machine.
 type runFlags struct {
 	name, memory, mode, wait, cmdline, bandwidth string
-	forwards, volumes                            []string
+	forwards, volumes, sharedDisks               []string
 	epoch, suspectAfter, lagMax                  time.Duration
 	spares                                       int32
 	noBackup, detach, outbound                   bool
@@ -58,6 +58,7 @@ prints the machine's name. Ctrl-C while it waits leaves the machine to itself: s
 	fl.StringArrayVarP(&r.forwards, "publish", "p", nil, "forward a port: [HOST:]PORT:GUESTPORT[/udp], port 0 for any free one (repeatable)")
 	fl.StringVarP(&r.memory, "memory", "m", "", "guest memory, as 512M (default: the image's)")
 	fl.StringArrayVarP(&r.volumes, "volume", "v", nil, "a disk beside those of the image: NAME:SIZE, as data:2G (repeatable)")
+	fl.StringArrayVar(&r.sharedDisks, "shared-disk", nil, "a disk that all hosts share, where understudy disk serves it: HOST:PORT (repeatable)")
 	fl.StringVar(&r.mode, "mode", "lockstep", "how it is protected: lockstep or checkpoint")
 	fl.DurationVar(&r.epoch, "epoch", 0, "checkpoint mode: time between two checkpoints, as 25ms (default: it adapts)")
 	fl.Int32Var(&r.spares, "spares", 1, "hosts that stand ready beside primary and backup; -1: all")
@@ -86,7 +87,7 @@ func (r *runFlags) spec(image string) (*api.MachineSpec, error) {
 	}
 	s := &api.MachineSpec{
 		Name: r.name, Image: image, Forwards: r.forwards, Cmdline: r.cmdline, Mode: mode, Outbound: r.outbound, Spares: r.spares,
-		Unprotected: r.noBackup,
+		Unprotected: r.noBackup, SharedDisks: r.sharedDisks,
 	}
 	if s.Name == "" {
 		s.Name = madeUpName(rand.IntN)

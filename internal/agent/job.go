@@ -88,6 +88,10 @@ func replicaArgs(o *Options, j *job, l life) []string {
 		flag("mode", "checkpoint")
 		duration("epoch", s.GetEpoch().AsDuration())
 	}
+	if len(s.GetSharedDisks()) > 0 {
+		// The name without the number of this start.
+		flag("take-shared-disk", j.GetGroup()[:strings.LastIndex(j.GetGroup(), "-")+1])
+	}
 	if !l.founding {
 		return args // all else comes from the primary
 	}
@@ -97,6 +101,9 @@ func replicaArgs(o *Options, j *job, l life) []string {
 	flag("cmdline", s.GetCmdline())
 	for _, d := range l.disks {
 		flag("disk", d)
+	}
+	for _, d := range s.GetSharedDisks() {
+		flag("shared-disk", d)
 	}
 	return append(args, "--", l.image)
 }

@@ -30,6 +30,15 @@ func TestReplicaArgs(t *testing.T) {
 		t.Errorf("%s\nwant\n%s", got, want)
 	}
 	l.founding = false
+	j.Spec.SharedDisks = []string{"store:7080"}
+	if got := strings.Join(replicaArgs(o, j, l), " "); !strings.HasSuffix(got, "--take-shared-disk=web-") {
+		t.Errorf("a spare: %s", got)
+	}
+	l.founding = true
+	if got := strings.Join(replicaArgs(o, j, l), " "); !strings.HasSuffix(got, "--take-shared-disk=web- --mem=536870912 --cmdline=--quiet x=1 --disk=/d/disk0.raw --disk=/d/disk1.raw --shared-disk=store:7080 -- -odd") {
+		t.Errorf("%s", got)
+	}
+	l.founding, j.Spec.SharedDisks = false, nil
 	if got := replicaArgs(o, j, l); got[len(got)-1] != "--epoch=25ms" {
 		t.Errorf("a spare: %q", got)
 	}

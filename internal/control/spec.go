@@ -1,7 +1,9 @@
 package control
 
 import (
+	"net"
 	"regexp"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -41,6 +43,8 @@ func checkSpec(spec *api.MachineSpec) (*api.MachineSpec, error) {
 		return nil, bad("memory of %d bytes: want 32M to 64G in whole pages of 4K", spec.MemBytes)
 	case len(spec.Forwards) > maxForwards:
 		return nil, bad("%d forwarded ports, at most %d", len(spec.Forwards), maxForwards)
+	case len(spec.SharedDisks) > maxVolumes:
+		return nil, bad("%d shared disks, at most %d", len(spec.SharedDisks), maxVolumes)
 	case len(spec.Volumes) > maxVolumes:
 		return nil, bad("%d volumes, at most %d", len(spec.Volumes), maxVolumes)
 	case spec.Spares < -1 || spec.Spares > maxSpares:
@@ -61,6 +65,11 @@ func checkSpec(spec *api.MachineSpec) (*api.MachineSpec, error) {
 			return nil, bad("volume %s of %d bytes: want a multiple of 512, at most 16T", v.Name, v.SizeBytes)
 		}
 		seen[v.Name] = true
+	}
+	for _, d := range spec.SharedDisks {
+		if host, port, err := net.SplitHostPort(d); err != nil && !strings.HasPrefix(d, "/") || len(d) > 255 || err == nil && (host == "" || port == "") {
+			return nil, bad("shared disk %q: want HOST:PORT, as all hosts reach it, or the path of a unix socket", d)
+		}
 	}
 	if err := checkEpoch(spec.Epoch); err != nil {
 		return nil, err

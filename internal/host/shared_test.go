@@ -3,7 +3,6 @@ package host
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -62,37 +61,14 @@ func (s *sharedServer) start() {
 
 func (s *sharedServer) disk(o *Options) { o.Disks = []DiskSpec{{Shared: s.addr}} }
 
-// newest checks that the disk is as the guest has left it at some moment, its newest burst under way, and gives the
-// number of the newest write.
-func newest(t *testing.T, disk []byte) uint64 {
-	t.Helper()
-	var most uint64
-	at := func(s int) uint64 { return binary.LittleEndian.Uint64(disk[s*512:]) }
-	for s := range diskguest.Sectors {
-		most = max(most, at(s))
-		if at(s) != binary.LittleEndian.Uint64(disk[s*512+504:]) {
-			t.Fatalf("sector %d is torn", s)
-		}
-	}
-	sure := most - most%diskguest.Burst // at least: a burst begins when all before it is written
-	if sure == most && most > 0 {
-		sure = most - diskguest.Burst
-	}
-	for s := range diskguest.Sectors {
-		want := sure - (sure-1-uint64(s))%diskguest.Sectors // the newest at most sure of this sector
-		if sure < uint64(s)+1 {
-			want = 0
-		}
-		if at(s) < want {
-			t.Fatalf("sector %d holds write %d, not %d, of %d", s, at(s), want, most)
-		}
-	}
-	return most
-}
-
+// newest checks that the disk is as the guest has left it at some moment, and gives the number of the newest write.
 func (s *sharedServer) newest() uint64 {
 	s.t.Helper()
-	return newest(s.t, readFile(s.t, s.path))
+	n, err := diskguest.Newest(readFile(s.t, s.path))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return n
 }
 
 // writesOn waits until the guest has written n bursts more.

@@ -92,6 +92,7 @@ type MachineSpec struct {
 	Spares         int32                  `protobuf:"varint,12,opt,name=spares,proto3" json:"spares,omitempty"`                                       // hosts that stand ready beside primary and backup; -1: all
 	BandwidthBytes uint64                 `protobuf:"varint,13,opt,name=bandwidth_bytes,json=bandwidthBytes,proto3" json:"bandwidth_bytes,omitempty"` // limit for state transfer in bytes per second; 0: none
 	Unprotected    bool                   `protobuf:"varint,14,opt,name=unprotected,proto3" json:"unprotected,omitempty"`                             // no backup is wanted
+	SharedDisks    []string               `protobuf:"bytes,15,rep,name=shared_disks,json=sharedDisks,proto3" json:"shared_disks,omitempty"`           // addresses of disk servers, as all hosts reach them
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -222,6 +223,13 @@ func (x *MachineSpec) GetUnprotected() bool {
 		return x.Unprotected
 	}
 	return false
+}
+
+func (x *MachineSpec) GetSharedDisks() []string {
+	if x != nil {
+		return x.SharedDisks
+	}
+	return nil
 }
 
 // Volume is a disk beside those of the image.
@@ -2971,7 +2979,7 @@ var File_understudy_v1_understudy_proto protoreflect.FileDescriptor
 
 const file_understudy_v1_understudy_proto_rawDesc = "" +
 	"\n" +
-	"\x1eunderstudy/v1/understudy.proto\x12\runderstudy.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1egoogle/protobuf/duration.proto\"\x88\x04\n" +
+	"\x1eunderstudy/v1/understudy.proto\x12\runderstudy.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1egoogle/protobuf/duration.proto\"\xab\x04\n" +
 	"\vMachineSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05image\x18\x02 \x01(\tR\x05image\x12\x1b\n" +
@@ -2987,7 +2995,8 @@ const file_understudy_v1_understudy_proto_rawDesc = "" +
 	"\boutbound\x18\v \x01(\bR\boutbound\x12\x16\n" +
 	"\x06spares\x18\f \x01(\x05R\x06spares\x12'\n" +
 	"\x0fbandwidth_bytes\x18\r \x01(\x04R\x0ebandwidthBytes\x12 \n" +
-	"\vunprotected\x18\x0e \x01(\bR\vunprotected\";\n" +
+	"\vunprotected\x18\x0e \x01(\bR\vunprotected\x12!\n" +
+	"\fshared_disks\x18\x0f \x03(\tR\vsharedDisks\";\n" +
 	"\x06Volume\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +

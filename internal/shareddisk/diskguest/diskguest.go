@@ -4,6 +4,7 @@ package diskguest
 
 import (
 	"encoding/binary"
+	"fmt"
 
 	"understudy/internal/oracle/asm"
 )
@@ -137,6 +138,32 @@ func Kernel(slot int, rounds int64) []byte {
 	c.Place(loop)
 	c.To(asm.Get("jal"), asm.Args{}, loop)
 	return image(c.Finish())
+}
+
+// Newest gives the number of the newest write on a disk, which must be as the guest has left it at some moment: all writes
+// before the newest burst are there, and no sector holds an older one than its last.
+func Newest(disk []byte) (newest uint64, err error) {
+	at := func(s uint64) uint64 { return binary.LittleEndian.Uint64(disk[s*512:]) }
+	for s := range uint64(Sectors) {
+		newest = max(newest, at(s))
+		if end := binary.LittleEndian.Uint64(disk[s*512+504:]); at(s) != end {
+			return 0, fmt.Errorf("sector %d is torn: writes %d and %d", s, at(s), end)
+		}
+	}
+	if newest == 0 {
+		return 0, nil
+	}
+	sure := (newest - 1) / Burst * Burst // the newest burst began when all before it was written
+	for s := range uint64(Sectors) {
+		want := uint64(0)
+		if sure > s {
+			want = sure - (sure-1-s)%Sectors // the last of this sector that is sure
+		}
+		if at(s) < want || at(s) > 0 && (at(s)-1)%Sectors != s {
+			return 0, fmt.Errorf("sector %d holds write %d, and not %d or later; the newest of all is %d", s, at(s), want, newest)
+		}
+	}
+	return newest, nil
 }
 
 // image puts the code behind a kernel's header, and the rings and requests where it expects them.
