@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 // membership is this replica's life as a server of the view service.
 type membership struct {
 	pinger *httpview.Pinger
+	silent context.CancelFunc // ends the pings: a halted replica is no candidate for anything
 
 	// Guarded by Replica.mu.
 	seen   view.Answer // the newest
@@ -35,13 +37,14 @@ func (r *Replica) enroll() error {
 	if !r.opt.MayFound {
 		server.CannotFound()
 	}
-	mem := &membership{}
+	pings, silent := context.WithCancel(r.runCtx)
+	mem := &membership{silent: silent}
 	mem.pinger = httpview.NewPinger(server, httpview.PingerOptions{PingInterval: r.opt.PingInterval, OnAnswer: r.hearView}, r.opt.Views...)
 	r.mu.Lock()
 	r.member = mem
 	r.mu.Unlock()
 	r.log.Info("ready for a part", "name", r.opt.Name, "group", r.opt.Group, "address", r.opt.Advertise, "can found", r.opt.MayFound)
-	r.workers.Go(func() { mem.pinger.Run(r.runCtx) })
+	r.workers.Go(func() { mem.pinger.Run(pings) })
 	r.workers.Go(r.receiveStates)
 	return nil
 }
@@ -78,6 +81,9 @@ func (r *Replica) note(was replica.Role) {
 	mem := r.member
 	if mem == nil {
 		return
+	}
+	if is.role == replica.Halted {
+		mem.silent()
 	}
 	if (is.role == replica.Primary || is.role == replica.Backup && !c.Granted()) && is.view != mem.taken {
 		mem.taken = is.view

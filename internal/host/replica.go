@@ -491,7 +491,7 @@ func (r *Replica) do(f func(now time.Duration)) {
 	was := replica.Role(r.role.Swap(uint32(role)))
 	r.view.Store(uint64(r.core.View()))
 	r.ships.Store(r.core.Ships())
-	poke := was != role || r.wait.Swap(wait) != wait || follow
+	poke := r.wait.Swap(wait) != wait || was != role || follow
 	for _, f := range []struct {
 		flag *atomic.Bool
 		is   bool

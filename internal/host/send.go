@@ -5,9 +5,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"understudy/event"
 	"understudy/internal/disk"
@@ -88,6 +91,9 @@ func newSender(r *Replica, to string, v replica.ViewNumber) *sender {
 // run tries until the backup is in sync or the view has changed.
 func (s *sender) run() {
 	r := s.r
+	// Not ahead of the machine on a host without a free processor. The thread ends with the goroutine.
+	runtime.LockOSThread()
+	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), executorNice)
 	defer func() {
 		s.giveUp()
 		r.mu.Lock()
