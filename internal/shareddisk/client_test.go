@@ -165,7 +165,9 @@ func TestServerThatLies(t *testing.T) {
 	lies := [][]byte{
 		appendAnswer(nil, event.DiskDone{ID: 6, Data: make([]byte, 512)}), appendAnswer(nil, event.DiskDone{ID: 5, Data: make([]byte, 511)}),
 		appendAnswer(nil, event.DiskDone{ID: 5}), appendFrame(nil, kindRefusal, func(b []byte) []byte { return b }),
-		appendFrame(nil, 'z', func(b []byte) []byte { return b }), {0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}, appendRefusal(nil, 5, refusedSession),
+		appendFrame(nil, 'z', func(b []byte) []byte { return b }),
+		{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0},
+		appendRefusal(nil, 5, refusedSession),
 		appendAnswer(nil, event.DiskDone{ID: 5, Data: make([]byte, 512)}),
 	}
 	go func() {

@@ -373,7 +373,9 @@ func TestHostileFrames(t *testing.T) {
 		})
 	}
 	for i, bad := range [][]byte{
-		{0, 0, 0, 0, 0, 0, 0, 0}, {0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4}, damaged, frame(kindHello, "{}"), frame('z', ""), frame(kindRequest, ""),
+		{0, 0, 0, 0, 0, 0, 0, 0},
+		{0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4},
+		damaged, frame(kindHello, "{}"), frame('z', ""), frame(kindRequest, ""),
 		frame(kindRequest, "\x01"), frame(kindRequest, strings.Repeat("\xff", 40)),
 		uv(event.DiskRead, 0, 1<<40, ""), uv(event.DiskRead, 0, 1<<32+1, ""), uv(event.DiskWrite, 0, 2, strings.Repeat("x", 512)),
 		uv(event.DiskWrite, 0, 1<<55, ""), uv(event.DiskFlush, 0, 1, ""), uv(event.DiskDiscard, 0, 1<<31, ""), uv(99, 0, 0, ""), uv(event.DiskRead, 0, 1, "x"),
