@@ -21,7 +21,7 @@ const (
 	// maxBatchBytes bounds the commands of a batch, so that replies do not wait for more than some milliseconds of work.
 	maxBatchBytes = 1 << 20
 	// maxFlight bounds the batches at the gate. More of them would be smaller, and cost more.
-	maxFlight = 3
+	maxFlight = 2
 )
 
 // release answers the callers of a batch. mu is held.

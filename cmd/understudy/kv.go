@@ -20,7 +20,7 @@ func kvCommand() *cobra.Command {
 		Use:   "kv",
 		Short: "A replicated key-value store that speaks Redis's protocol",
 	}
-	c.AddCommand(kvServeCommand(), kvControlCommand())
+	c.AddCommand(kvServeCommand(), kvControlCommand(), kvBenchCommand(), kvDemoCommand())
 	return c
 }
 
