@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
 	"sync"
 	"time"
 
@@ -431,9 +430,11 @@ func (s *sender) cut(dirty []uint32) error {
 		if l.epochs != nil {
 			l.epochs.drain() // what a former backup was to be told
 		}
-		l.takeOutputs()
-		if slices.ContainsFunc(l.outs, func(o any) bool { return !r.isShared(o.(event.Output)) }) {
-			return errors.New("the machine spoke at the stop") // unreachable: see machine.Deliver
+		// All that the machine has said is with the core: it has, unless the machine has to wait (the log is full).
+		for l.takeOutputs(); len(l.outs) > 0; l.takeOutputs() {
+			if err := l.stop(true); err != nil {
+				return err
+			}
 		}
 		for i, src := range s.sources {
 			if err := src.Cut(r.m.PendingDisk(i)); err != nil {
