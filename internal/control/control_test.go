@@ -343,6 +343,8 @@ func TestAPIErrors(t *testing.T) {
 		"too little memory": {run(&api.MachineSpec{Name: "x", Image: "i", MemBytes: 4096}), connect.CodeInvalidArgument},
 		"spares":            {run(&api.MachineSpec{Name: "x", Image: "i", Spares: -2}), connect.CodeInvalidArgument},
 		"two volumes":       {run(&api.MachineSpec{Name: "x", Image: "i", Volumes: []*api.Volume{{Name: "v", SizeBytes: 512}, {Name: "v", SizeBytes: 512}}}), connect.CodeInvalidArgument},
+		"shared disk":       {run(&api.MachineSpec{Name: "x", Image: "i", SharedDisks: []string{"store"}}), connect.CodeInvalidArgument},
+		"shared disk, host": {run(&api.MachineSpec{Name: "x", Image: "i", SharedDisks: []string{":7080"}}), connect.CodeInvalidArgument},
 		"nil volume":        {run(&api.MachineSpec{Name: "x", Image: "i", Volumes: []*api.Volume{nil}}), connect.CodeInvalidArgument},
 		"mode":              {run(&api.MachineSpec{Name: "x", Image: "i", Mode: 9}), connect.CodeInvalidArgument},
 		"name is taken":     {run(&api.MachineSpec{Name: "web", Image: "i"}), connect.CodeAlreadyExists},
