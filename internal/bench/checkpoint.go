@@ -36,9 +36,9 @@ type protection struct {
 
 const (
 	alone      = "unprotected"
-	aloneBusy  = "unprotected, a busy machine beside"
+	aloneBusy  = "unprotected beside a busy machine"
 	inLockstep = "lockstep"
-	adaptive   = "checkpoint, adaptive"
+	adaptive   = "checkpoint adaptive"
 )
 
 // protections in the order of a round. The first is measured again at its end.
@@ -51,7 +51,7 @@ func protections() []protection {
 	}
 	for _, c := range []struct{ rate, remus int }{{10, 31}, {20, 52}, {30, 80}, {40, 103}, {100, 0}} {
 		p = append(p, protection{
-			name: fmt.Sprintf("checkpoint, %d a second", c.rate), mode: "checkpoint",
+			name: fmt.Sprintf("checkpoint %d/s", c.rate), mode: "checkpoint",
 			epoch: time.Second / time.Duration(c.rate), remus: float64(c.remus),
 		})
 	}

@@ -25,7 +25,7 @@ type cloneLoad struct {
 
 const (
 	loadIdle  = "idle"
-	loadRedis = "Redis, 50 clients"
+	loadRedis = "Redis 50 clients"
 	loadWrite = "memory writer"
 )
 
