@@ -3,6 +3,7 @@ package rsm
 import (
 	"encoding/binary"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -59,6 +60,7 @@ func (d *digests) begin(n *Node, s event.Seq) {
 		for done := false; !done && n.runCtx.Err() == nil; {
 			buf, done = snap.Next(buf[:0], 64<<10)
 			h.Write(buf)
+			runtime.Gosched() // clients first
 		}
 		n.stage.Lock()
 		snap.Close()

@@ -20,8 +20,9 @@ type batch struct {
 const (
 	// maxBatchBytes bounds the commands of a batch, so that replies do not wait for more than some milliseconds of work.
 	maxBatchBytes = 1 << 20
-	// maxFlight bounds the batches at the gate. More of them would be smaller, and cost more.
-	maxFlight = 2
+	// maxFlight bounds the batches at the gate: what comes meanwhile makes one larger batch. More of them are smaller and cost
+	// more (50 clients, 2 processors shared with them: 13 operations a batch instead of 23).
+	maxFlight = 1
 )
 
 // release answers the callers of a batch. mu is held.
@@ -136,6 +137,7 @@ func (x *executor) lead() {
 	now := n.now()
 	tick := n.wanted.Load() || n.opt.ClockEvery > 0 && now-x.ticked >= n.opt.ClockEvery
 	if tick || n.loaded.Load() < maxFlight {
+		n.queue.gather()
 		x.calls = n.queue.take(x.calls[:0], maxBatchBytes)
 	}
 	mark, sum := n.digests.due(n, now)

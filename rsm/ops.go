@@ -3,6 +3,7 @@ package rsm
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 
 	"understudy/replica"
@@ -56,6 +57,21 @@ func (q *queue) take(into []*call, maxBytes int) []*call {
 	clear(q.calls[rest:])
 	q.calls = q.calls[:rest]
 	return into
+}
+
+// gather lets callers that are about to put a call run first, as long as more come of it: a batch costs much the same whether
+// it is large or small. If nobody wants to run it takes no time.
+func (q *queue) gather() {
+	for was := -1; ; {
+		q.mu.Lock()
+		n := len(q.calls)
+		q.mu.Unlock()
+		if n == was || n == 0 {
+			return
+		}
+		was = n
+		runtime.Gosched()
+	}
 }
 
 // withdraw takes a call back that nobody has taken.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"understudy/event"
@@ -159,6 +160,7 @@ func (s *sender) send(ctx context.Context, ch *logchannel.Channel) error {
 	for done := false; !done; {
 		buf, done = snap.Next(buf[:0], stateBytes)
 		total += len(buf)
+		runtime.Gosched() // clients first
 		if !ch.SendFrame(frameState, buf) || ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

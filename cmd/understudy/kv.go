@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -30,6 +31,7 @@ func kvServeCommand() *cobra.Command {
 		controlAddr, listenAddr, tlsDir, memory, pass string
 		views, arbiterURL, logListen, logAdvertise    string
 		insecure                                      bool
+		procs                                         int
 	)
 	c := &cobra.Command{
 		Use:   "serve --name NAME --group GROUP --control HOST:PORT [flags]",
@@ -113,6 +115,12 @@ Prints one JSON line {"listen": ADDRESS, "log": ADDRESS} when it is ready.`,
 				logListen = net.JoinHostPort(host, "0")
 			}
 			o.LogListen, o.LogAdvertise = logListen, logAdvertise
+			if procs == 0 && os.Getenv("GOMAXPROCS") == "" {
+				procs = max(1, runtime.GOMAXPROCS(0)/2)
+			}
+			if procs > 0 {
+				runtime.GOMAXPROCS(procs)
+			}
 			s, err := kvserve.New(o)
 			if err != nil {
 				return err
@@ -139,6 +147,7 @@ Prints one JSON line {"listen": ADDRESS, "log": ADDRESS} when it is ready.`,
 	f.StringVar(&tlsDir, "tls-dir", os.Getenv(envTLSDir), "directory with ca.pem, NAME.pem and NAME-key.pem (environment: "+envTLSDir+")")
 	f.DurationVar(&o.SuspectAfter, "suspect-after", rsm.DefaultSuspectAfter, "silence after which the other side is suspected to be dead")
 	f.DurationVar(&o.DigestEvery, "digest-every", 30*time.Second, "time between two comparisons of the backup's state with the primary's; 0 for none")
+	f.IntVar(&procs, "procs", 0, "processors to use (default: half of what there is: all operations go through one, and handing them over costs more than it brings)")
 	f.IntVar(&o.MaxClients, "maxclients", kvserve.DefaultMaxClients, "connections at a time")
 	return c
 }
