@@ -14,7 +14,7 @@ import (
 func init() { Register(Definition{Name: "clone", Run: clone}) }
 
 // cloneTimes is how often a backup joins under each load, and how often the machine is handed over.
-const cloneTimes = 7
+const cloneTimes = 5
 
 // cloneLoad is what the guest does meanwhile.
 type cloneLoad struct {
