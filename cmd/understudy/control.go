@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -20,12 +22,14 @@ import (
 	"understudy/arbiter/etcdstore"
 	"understudy/internal/control"
 	"understudy/internal/pki"
+	"understudy/internal/sentinel"
 	"understudy/view"
 )
 
 // controlFlags are those of `understudy control`.
 type controlFlags struct {
 	listen, data, etcd, tlsDir, lan, advertise string
+	sentinel                                   string
 	insecure, stopLAN                          bool
 	lostAfter, deadAfter                       time.Duration
 }
@@ -49,6 +53,7 @@ Prints one JSON line {"listen": ADDRESS} when it is ready.`,
 	f := c.Flags()
 	f.StringVar(&o.listen, "listen", controlDefault(), "host:port to serve on (environment: "+envControl+")")
 	f.StringVar(&o.advertise, "advertise", "", "host:port under which hosts reach it (default: that of --listen)")
+	f.StringVar(&o.sentinel, "sentinel", "", "host:port for clients of Redis Sentinel that look for key-value groups")
 	f.StringVar(&o.data, "data", "", "directory for what must survive (default: control in the state directory)")
 	f.StringVar(&o.etcd, "etcd", "", "keep registers and specs in this etcd: host:port[,host:port...][/prefix]")
 	f.StringVar(&o.lan, "lan", "", "URL of a LAN daemon's admin API (default: it starts one)")
@@ -128,6 +133,13 @@ func (o *controlFlags) run(c *cobra.Command) error {
 		return err
 	}
 	defer ctl.Close()
+	if o.sentinel != "" {
+		end, err := o.serveSentinel(ctx, ln.Addr(), id, cfg.Log)
+		if err != nil {
+			return err
+		}
+		defer end()
+	}
 	if err := json.NewEncoder(c.OutOrStdout()).Encode(listening{Listen: ln.Addr().String()}); err != nil {
 		return err
 	}
@@ -159,6 +171,33 @@ func (o *controlFlags) startLAN(ctx context.Context, cfg control.Config, at net.
 		}
 	}
 	return control.StartLAN(ctx, exe, o.data, host, tlsDir, id, cfg.Log)
+}
+
+// serveSentinel answers clients of Sentinel from what the view service at this address says.
+func (o *controlFlags) serveSentinel(ctx context.Context, views net.Addr, id *pki.Identity, log *slog.Logger) (end func(), err error) {
+	url := "http://" + views.String()
+	if id != nil {
+		url = "https://" + views.String()
+	}
+	copies, err := viewCopies(url, id)
+	if err != nil {
+		return nil, err
+	}
+	ln, err := listenAs(o.sentinel, id)
+	if err != nil {
+		return nil, err
+	}
+	log.Info("answers clients of Sentinel", "address", ln.Addr().String())
+	if id != nil {
+		ln = tls.NewListener(ln, id.Server(""))
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = sentinel.New(copies[0], log).Serve(ctx, ln)
+	}()
+	return func() { cancel(); <-ended }, nil
 }
 
 // advertised is where others reach control.
