@@ -17,10 +17,10 @@ const (
 	// epochMost is the length of an epoch while nothing waits for its end, if it is not fixed.
 	epochMost = 100 * time.Millisecond
 	// epochLeast is the length of the shortest one.
-	epochLeast = 2 * time.Millisecond
+	epochLeast = 5 * time.Millisecond
 	// epochCostShare bounds what epochs cost: one that ends early is this many times as long as its predecessor
 	// took to be copied and encoded.
-	epochCostShare = 3
+	epochCostShare = 10
 	// maxEpochFrames bounds the frames that travel with an epoch so that they can be sent again. What is beyond is
 	// left to the guest's own retransmission.
 	maxEpochFrames = 256 << 10

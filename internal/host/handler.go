@@ -50,7 +50,7 @@ func (r *Replica) Handler() http.Handler {
 			refuse(w, http.StatusConflict, "not a member of a group with a view service")
 			return
 		}
-		mem.pinger.Leave(q.FormValue("on") != "0")
+		mem.pinger.Leave(q.URL.Query().Get("on") != "0")
 		w.WriteHeader(http.StatusNoContent)
 	})
 	return mux
@@ -67,7 +67,7 @@ func refuse(w http.ResponseWriter, status int, text string) {
 }
 
 func (r *Replica) serveMode(w http.ResponseWriter, q *http.Request) {
-	m, err := ParseMode(q.FormValue("mode"), q.FormValue("epoch"))
+	m, err := ParseMode(q.URL.Query().Get("mode"), q.URL.Query().Get("epoch"))
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err.Error())
 		return
@@ -115,14 +115,14 @@ func ParseMode(mode, epoch string) (event.Mode, error) {
 
 func (r *Replica) serveConsole(w http.ResponseWriter, q *http.Request) {
 	from := int64(0)
-	if s := q.FormValue("from"); s != "" {
+	if s := q.URL.Query().Get("from"); s != "" {
 		var err error
 		if from, err = strconv.ParseInt(s, 10, 64); err != nil {
 			refuse(w, http.StatusBadRequest, "from: want an offset in bytes")
 			return
 		}
 	}
-	follow := q.FormValue("follow") != "" && q.FormValue("follow") != "0"
+	follow := q.URL.Query().Get("follow") != "" && q.URL.Query().Get("follow") != "0"
 	flush, _ := w.(http.Flusher)
 	for first, last := true, false; ; first = false {
 		p, at, more := r.said.read(from)
@@ -155,7 +155,7 @@ func (r *Replica) serveConsole(w http.ResponseWriter, q *http.Request) {
 
 func (r *Replica) serveType(w http.ResponseWriter, q *http.Request) {
 	n := machine.ConsoleSerial
-	if s := q.FormValue("n"); s != "" {
+	if s := q.URL.Query().Get("n"); s != "" {
 		i, err := strconv.Atoi(s)
 		if err != nil || i != machine.ConsoleSerial && i != machine.ConsoleVirtio {
 			refuse(w, http.StatusBadRequest, "n: want 0 for the serial console or 1 for the virtio console")
