@@ -224,10 +224,7 @@ func (g *group) propose(ctx context.Context, who, number int, text string) (stri
 	return "", ctx.Err()
 }
 
-type op struct {
-	write bool
-	text  string
-}
+type op struct{ write bool }
 
 // model is the journal as porcupine sees it: a write's result is the number of lines, a read's the same.
 var model = porcupine.Model{
@@ -454,4 +451,34 @@ func TestHandOver(t *testing.T) {
 	if _, err := g.nodes["b"].Propose(t.Context(), make([]byte, rsm.MaxCommandBytes+1)); !errors.Is(err, rsm.ErrTooLarge) {
 		t.Fatal(err)
 	}
+}
+
+// TestLargeCommands: the commands of one call fill several entries, and have the same seeds on both sides.
+func TestLargeCommands(t *testing.T) {
+	g := newGroup(t)
+	a := g.start("a")
+	g.want("a", "")
+	b := g.start("b")
+	g.want("a", "b")
+	var ops []rsm.Op
+	reads := 0
+	for i := range 10 {
+		size := []int{10, 200 << 10, 300 << 10, 100 << 10}[i%4]
+		ops = append(ops, rsm.Op{Command: fmt.Appendf(nil, "%s%08d%s", client(1), i+1, bytes.Repeat([]byte("x"), size))})
+		ops = append(ops, rsm.Op{Read: func() { reads = len(a.m.lines) }})
+	}
+	if err := a.Do(t.Context(), ops); err != nil || reads != 10 || string(ops[18].Reply) != "10" {
+		t.Fatalf("%v, %d lines read, reply %q", err, reads, ops[18].Reply)
+	}
+	last := a.Status().Last
+	g.await("the backup to follow", func() bool { return b.Status().Applied >= last })
+	_ = b.Peek(func() {
+		_ = a.Peek(func() {
+			for i := range a.m.lines {
+				if a.m.lines[i] != b.m.lines[i] {
+					t.Errorf("line %d differs: ...%s, ...%s", i, a.m.lines[i][len(a.m.lines[i])-50:], b.m.lines[i][len(b.m.lines[i])-50:])
+				}
+			}
+		})
+	})
 }

@@ -257,10 +257,14 @@ func describe(name string, a view.Answer, primary bool) []string {
 		if a.InSync {
 			replicas = "1"
 		}
-		return []string{"name", name, "ip", host, "port", port, "flags", "master", "role-reported", "master", "num-slaves", replicas,
-			"num-other-sentinels", "0", "quorum", "1", "config-epoch", strconv.FormatUint(uint64(a.View.Number), 10)}
+		return []string{
+			"name", name, "ip", host, "port", port, "flags", "master", "role-reported", "master", "num-slaves", replicas,
+			"num-other-sentinels", "0", "quorum", "1", "config-epoch", strconv.FormatUint(uint64(a.View.Number), 10),
+		}
 	}
 	h, p, _ := net.SplitHostPort(a.BackupClient)
-	return []string{"name", a.BackupClient, "ip", h, "port", p, "flags", "slave", "role-reported", "slave", "master-link-status", "ok",
-		"master-host", host, "master-port", port}
+	return []string{
+		"name", a.BackupClient, "ip", h, "port", p, "flags", "slave", "role-reported", "slave", "master-link-status", "ok",
+		"master-host", host, "master-port", port,
+	}
 }

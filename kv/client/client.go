@@ -202,7 +202,7 @@ func (c *Client) ask(ctx context.Context) error {
 	c.asked++
 	err := errors.New("no view service")
 	for _, one := range c.opt.Views {
-		var a, e = one.Get(ctx, c.opt.Group)
+		a, e := one.Get(ctx, c.opt.Group)
 		switch {
 		case e != nil:
 			err = e
