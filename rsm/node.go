@@ -197,7 +197,7 @@ func (n *Node) claim(rec arbiter.Record) {
 
 // tick lets the core's time pass.
 func (n *Node) tick() {
-	t := time.NewTicker(n.opt.SuspectAfter / 20)
+	t := time.NewTicker(min(n.opt.SuspectAfter/20, 5*time.Millisecond))
 	defer t.Stop()
 	for {
 		select {

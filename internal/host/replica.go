@@ -549,7 +549,8 @@ func (r *Replica) releaseOutput(o event.Output) {
 
 // tick lets the core's time pass.
 func (r *Replica) tick() {
-	t := time.NewTicker(r.opt.SuspectAfter / 20)
+	// A backup tells at a tick what it has executed, and a planned change waits for that.
+	t := time.NewTicker(min(r.opt.SuspectAfter/20, 5*time.Millisecond))
 	defer t.Stop()
 	for {
 		select {
