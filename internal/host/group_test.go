@@ -3,6 +3,7 @@ package host
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 
 	"understudy/arbiter"
 	"understudy/arbiter/memstore"
+	"understudy/internal/oracle/asm"
 	"understudy/machine"
 	"understudy/view"
 	"understudy/view/httpview"
@@ -247,4 +249,51 @@ func readFile(t *testing.T, path string) []byte {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// scribbler is a guest that fills 16 MiB with numbers that do not repeat, again and again.
+func scribbler() []byte {
+	const base = 0x8020_0000
+	c := asm.Code{Base: base + 64}
+	again, next := c.NewLabel(), c.NewLabel()
+	c.Li(9, 0x1234_5678_9abc_def1)
+	c.Place(again)
+	c.Li(8, 0x8080_0000)
+	c.Li(10, 0x8180_0000)
+	c.Place(next)
+	for _, by := range []struct {
+		op string
+		n  int64
+	}{{"slli", 13}, {"srli", 7}, {"slli", 17}} { // xorshift
+		c.I(by.op, asm.Args{Rd: 11, Rs1: 9, Imm: by.n})
+		c.I("xor", asm.Args{Rd: 9, Rs1: 9, Rs2: 11})
+	}
+	c.I("sd", asm.Args{Rs1: 8, Rs2: 9})
+	c.I("addi", asm.Args{Rd: 8, Rs1: 8, Imm: 8})
+	c.To(asm.Get("bne"), asm.Args{Rs1: 8, Rs2: 10}, next)
+	c.To(asm.Get("jal"), asm.Args{}, again)
+	code := c.Finish()
+	k := make([]byte, 64, 64+len(code))
+	binary.LittleEndian.PutUint32(k, 0x0400006f)
+	binary.LittleEndian.PutUint64(k[8:], 2<<20)
+	binary.LittleEndian.PutUint64(k[16:], uint64(64+len(code)))
+	copy(k[0x38:], "RSC\x05")
+	return append(k, code...)
+}
+
+// TestTransferConverges: a machine that writes to its memory faster than the link carries it is slowed until its backup
+// can join, and not after that.
+func TestTransferConverges(t *testing.T) {
+	cfg := testMachine(scribbler())
+	cfg.MemBytes = 32 << 20
+	g := newGroup(t, cfg)
+	a := g.start("a", true, func(o *Options) { o.Bandwidth = 24 << 20 })
+	g.want("a", "")
+	g.start("b", false)
+	g.want("a", "b")
+	if a.stats.transferSlowed.Load() == 0 {
+		t.Error("the machine was not slowed")
+	}
+	await(t, "the machine to run at full speed again", func() bool { return a.slowed.Load() == 0 })
+	g.advances("a", "b")
 }

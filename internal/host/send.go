@@ -31,11 +31,13 @@ const (
 	minCutPages, maxCutPages = 256, 4096
 	// slowAfterRounds is how many rounds a machine may dirty memory faster than it is sent before it is slowed.
 	slowAfterRounds = 3
-	slowStep        = 20 // percent
-	slowMost        = 95
 	// retryAfter is the pause before a transfer that was cut is tried again; it doubles up to retryMost.
 	retryAfter, retryMost = 100 * time.Millisecond, 5 * time.Second
 )
+
+// slowSteps are the shares of its time, in percent, that the machine gives up one after the other until the transfer
+// converges.
+var slowSteps = [...]int{20, 40, 60, 80, 90, 95, 98, 99}
 
 // errSorry is wrapped when the other side cannot take the state.
 var errSorry = errors.New("the backup cannot take the state")
@@ -253,11 +255,13 @@ func (s *sender) send() (err error) {
 		if len(dirty) <= limit && s.diskLeft() <= uint64(limit)*mem.PageBytes {
 			break
 		}
-		if round > slowAfterRounds && len(dirty) > sent*3/4 && slow < slowMost {
-			slow = min(slow+slowStep, slowMost)
-			r.slowed.Store(uint32(slow))
-			s.set(func(p *Transfer) { p.SlowedPct = slow })
-			r.log.Info("slows the machine so that its backup can join", "percent", slow, "dirty pages", len(dirty))
+		if round > slowAfterRounds && len(dirty) > sent*3/4 && slow < len(slowSteps) {
+			pct := slowSteps[slow]
+			slow++
+			r.slowed.Store(uint32(pct))
+			r.stats.transferSlowed.Store(max(r.stats.transferSlowed.Load(), uint32(pct)))
+			s.set(func(p *Transfer) { p.SlowedPct = pct })
+			r.log.Info("slows the machine so that its backup can join", "percent", pct, "dirty pages", len(dirty))
 		}
 	}
 	if err := s.cut(dirty); err != nil {

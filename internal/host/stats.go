@@ -28,6 +28,8 @@ type stats struct {
 	epochStops            atomic.Int64  // time that the machine stood still for them, all together, in ns
 	epochStopNs, encodeNs atomic.Int64  // of the newest
 
+	transferSlowed atomic.Uint32 // most percent of its time that the machine gave up for a transfer
+
 	failovers  atomic.Uint64 // from backup to primary
 	blackoutNs atomic.Int64  // of the newest: from the last sign of the primary to going live
 	stopNs     atomic.Int64  // longest stop of the machine for a transfer
