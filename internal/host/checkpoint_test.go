@@ -129,13 +129,7 @@ func wilful() []byte {
 	c.I("addi", asm.Args{Rd: 9, Rs1: 9, Imm: 1})
 	c.I("sd", asm.Args{Rs1: 8, Rs2: 9})
 	c.To(asm.Get("jal"), asm.Args{}, loop)
-	code := c.Finish()
-	k := make([]byte, 64, 64+len(code))
-	binary.LittleEndian.PutUint32(k, 0x0400006f)
-	binary.LittleEndian.PutUint64(k[8:], 2<<20)
-	binary.LittleEndian.PutUint64(k[16:], uint64(64+len(code)))
-	copy(k[0x38:], "RSC\x05")
-	return append(k, code...)
+	return kernelOf(c.Finish())
 }
 
 // disturb writes something into the guest's memory that nobody else can know: a device that answers differently on

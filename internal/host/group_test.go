@@ -3,7 +3,6 @@ package host
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -272,13 +271,7 @@ func scribbler() []byte {
 	c.I("addi", asm.Args{Rd: 8, Rs1: 8, Imm: 8})
 	c.To(asm.Get("bne"), asm.Args{Rs1: 8, Rs2: 10}, next)
 	c.To(asm.Get("jal"), asm.Args{}, again)
-	code := c.Finish()
-	k := make([]byte, 64, 64+len(code))
-	binary.LittleEndian.PutUint32(k, 0x0400006f)
-	binary.LittleEndian.PutUint64(k[8:], 2<<20)
-	binary.LittleEndian.PutUint64(k[16:], uint64(64+len(code)))
-	copy(k[0x38:], "RSC\x05")
-	return append(k, code...)
+	return kernelOf(c.Finish())
 }
 
 // TestTransferConverges: a machine that writes to its memory faster than the link carries it is slowed until its backup

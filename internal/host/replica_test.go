@@ -51,7 +51,11 @@ func talker(count int64) []byte {
 	c.I("ecall", asm.Args{})
 	c.Place(loop)
 	c.To(asm.Get("jal"), asm.Args{}, loop)
-	code := c.Finish()
+	return kernelOf(c.Finish())
+}
+
+// kernelOf puts the header of a RISC-V Image in front of code, which is to run at 64 bytes behind its start.
+func kernelOf(code []byte) []byte {
 	k := make([]byte, 64, 64+len(code))
 	binary.LittleEndian.PutUint32(k, 0x0400006f)
 	binary.LittleEndian.PutUint64(k[8:], 2<<20)
