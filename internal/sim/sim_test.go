@@ -100,7 +100,7 @@ var caughtBy = map[string][]string{
 	"forget-acknowledgement":    {ruleHeirs, ruleComesBack},
 	"join-without-log":          {ruleOnce, ruleDigests},
 	"restored-old-state":        {ruleOnce, ruleDigests},
-	"handover-without-stop":     {ruleOnce, ruleDigests},
+	"handover-without-stop":     {ruleOnce, ruleDigests, ruleInOrder},
 	"handover-before-caught-up": {ruleHeld, ruleOnce, ruleComesBack},
 	"handed-not-gated":          {ruleHeld},
 	"told-before-gate":          {ruleInOrder},
