@@ -40,23 +40,23 @@ type epoch struct {
 
 // epochs is the leader's side of checkpoint mode.
 type epochs struct {
-	l      *leader
-	shadow *shadow
-	work   chan *epoch // to the encoder
-	free   chan *epoch // capacity 2: one runs while the other is encoded
-	began  time.Time
-	since  event.Position // of the last cut
-	firstO time.Time      // when the oldest output of the present epoch was made; zero: there is none
-	fresh  bool           // something was delivered since the last cut
-	disk   [][]byte
-	outs   []any
-	left   []any
-	cost   time.Duration // of the last epoch, smoothed
-	stopd  chan struct{} // closed when the encoder has ended
+	l        *leader
+	shadow   *shadow
+	work     chan *epoch // to the encoder
+	free     chan *epoch // capacity 2: one runs while the other is encoded
+	began    time.Time
+	since    event.Position // of the last cut
+	firstOut time.Time      // when the oldest output of the present epoch was made; zero: there is none
+	fresh    bool           // something was delivered since the last cut
+	disk     [][]byte
+	outs     []any
+	left     []any
+	cost     time.Duration // of the last epoch, smoothed
+	ended    chan struct{} // closed when the encoder has ended
 }
 
 func newEpochs(l *leader) *epochs {
-	e := &epochs{l: l, work: make(chan *epoch, 1), free: make(chan *epoch, 2), stopd: make(chan struct{}), began: time.Now()}
+	e := &epochs{l: l, work: make(chan *epoch, 1), free: make(chan *epoch, 2), ended: make(chan struct{}), began: time.Now()}
 	for range cap(e.free) {
 		e.free <- &epoch{}
 	}
@@ -67,7 +67,7 @@ func newEpochs(l *leader) *epochs {
 // end stops the encoder, after what it has.
 func (e *epochs) end() {
 	close(e.work)
-	<-e.stopd
+	<-e.ended
 	e.shadow.close()
 }
 
@@ -94,7 +94,7 @@ func (e *epochs) follow(s *shadow) {
 }
 
 func (e *epochs) begin() {
-	e.began, e.since, e.firstO, e.fresh = time.Now(), e.l.r.m.Position(), time.Time{}, false
+	e.began, e.since, e.firstOut, e.fresh = time.Now(), e.l.r.m.Position(), time.Time{}, false
 }
 
 // hold takes outputs. They wait for the end of the epoch, unless nobody's acknowledgement is needed.
@@ -116,8 +116,8 @@ func (e *epochs) hold(outs []any) {
 		}
 		e.outs = append(e.outs, outs...)
 	})
-	if len(e.outs) > 0 && e.firstO.IsZero() {
-		e.firstO = time.Now()
+	if len(e.outs) > 0 && e.firstOut.IsZero() {
+		e.firstOut = time.Now()
 	}
 }
 
@@ -126,7 +126,7 @@ func (e *epochs) limit() time.Duration {
 	switch fixed := e.l.r.mode.EpochNs; {
 	case fixed > 0:
 		return time.Duration(fixed)
-	case !e.firstO.IsZero():
+	case !e.firstOut.IsZero():
 		return min(max(epochLeast, epochCostShare*e.cost), epochMost)
 	}
 	return epochMost
@@ -174,7 +174,7 @@ func (e *epochs) cut(must bool) {
 
 // encode makes entries of epochs, one after the other.
 func (e *epochs) encode() {
-	defer close(e.stopd)
+	defer close(e.ended)
 	r := e.l.r
 	var enc pages.Encoder
 	for d := range e.work {

@@ -480,7 +480,7 @@ func (r *Replica) follow() (machine.Down, error) {
 // replay executes up to an entry's position and delivers it.
 func (r *Replica) replay(e event.Entry) error {
 	if r.staged != nil {
-		return r.stage1(e)
+		return r.stageEntry(e)
 	}
 	m := r.m
 	begin := time.Now()

@@ -78,8 +78,8 @@ func (r *Replica) endEpochs() error {
 	return nil
 }
 
-// stage takes one entry of checkpoint mode.
-func (r *Replica) stage1(e event.Entry) error {
+// stageEntry takes one entry of checkpoint mode.
+func (r *Replica) stageEntry(e event.Entry) error {
 	s := r.staged
 	var outs []any
 	switch e.Kind {
