@@ -1,6 +1,7 @@
 package kvdemo
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -92,6 +93,7 @@ func TestStoppedPrimaryAnswersNothingOld(t *testing.T) {
 		if err := former.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
+		waitStopped(t, former.Pid)                                     // the signal takes its time, in which a running thread answers a write
 		if err := c.Put(ctx, []byte("k"), []byte(fresh)); err != nil { // by the backup, once it leads
 			t.Fatal(err)
 		}
@@ -114,6 +116,34 @@ func TestStoppedPrimaryAnswersNothingOld(t *testing.T) {
 		// It has begun again, and comes back as backup or spare.
 		if v, ok, err := c.Get(ctx, []byte("k")); err != nil || !ok || string(v) != fresh {
 			t.Errorf("%q, %v, %v", v, ok, err)
+		}
+	}
+}
+
+// waitStopped waits until no thread of the process runs.
+func waitStopped(t *testing.T, pid int) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil || len(stats) == 0 {
+			t.Fatalf("process %d: no threads, %v", pid, err)
+		}
+		stopped := 0
+		for _, name := range stats {
+			b, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The state follows the name in parentheses, which may hold any character.
+			if after := bytes.LastIndexByte(b, ')') + 2; after > 1 && after < len(b) && b[after] == 'T' {
+				stopped++
+			}
+		}
+		if stopped == len(stats) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("process %d: %d of %d threads stopped", pid, stopped, len(stats))
 		}
 	}
 }
