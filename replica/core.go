@@ -49,6 +49,9 @@ type Config struct {
 	// reliable as a rule; this covers a replaced channel.
 	ResendAfter time.Duration
 
+	// Durable: what is held is on disk. A follower acknowledges only what StoredTo told of.
+	Durable bool
+
 	// MaxUnackedBytes bounds the entries that the backup has not acknowledged. MaxUnappliedBytes bounds
 	// those that it has not executed. Beyond either, Full tells the machine to wait.
 	MaxUnackedBytes, MaxUnappliedBytes int
@@ -111,6 +114,7 @@ type Core struct {
 	sent     event.Seq // primary: newest entry sent
 	acked    event.Seq // primary: newest entry that the backup holds
 	applied  event.Seq // backup: newest entry executed here. primary: newest executed by the backup
+	stored   event.Seq // Durable: newest entry that is on disk here. Invariant on a follower: applied ≤ stored ≤ last
 	released event.Seq // outputs that need at most this entry may leave, or have left
 	gone     event.Seq // those that need at most this one were handed out by an earlier Ready: they have left
 	window   []event.Entry
@@ -153,6 +157,8 @@ type Core struct {
 
 	handing   handState
 	handUntil time.Duration // handAsked, handStopped: given up then
+
+	filed ViewNumber // spare: the view of which it holds everything, by its files; see Recoverable
 
 	handedOver bool // backup: was the primary of the view before, and has not heard its successor yet
 

@@ -4,7 +4,7 @@
 // Core is a pure state machine in the manner of etcd-io/raft. Inputs are method calls that carry the local
 // monotonic clock: Tick, Step (a message), PeerUp and PeerDown (the log channel), Append and Hold (what the
 // running machine consumed and said), ExecutedTo (what a backup executed), Join and Restored (the state that is sent to
-// a new backup), HandOver and Stopped (a planned change of roles), Claimed (the arbiter's answer) and Adopt (a view that
+// a new backup), StoredTo and Recoverable (files), HandOver and Stopped (a planned change of roles), Claimed (the arbiter's answer) and Adopt (a view that
 // others made). After each input the caller takes Ready and does what it says: send the messages, close the channel,
 // release the outputs, ask the arbiter. The core holds no goroutine, lock, clock or socket and knows nothing of the machine: an
 // entry is a sequence number with opaque content, an output is any value.
@@ -19,13 +19,14 @@
 //     it does not open again within the view.
 //   - Whoever holds the entry SyncAt holds all that ever left. See Joining.
 //   - The part that view n gives is taken only by who had a part in view n-1, or founds the group, or is sent the state by
-//     the primary of n. Who has missed a view halts.
+//     the primary of n, or holds in its files what it held in n-1. Who has missed a view halts.
 //   - A view is claimed for the backup only when it has executed the whole log, all outputs have left, and the machine
 //     stands still.
 //   - With a backup, outputs are released only on the strength of an acknowledgement of something sent less
 //     than 3/4 of SuspectAfter ago. See Freshness.
 //   - A replica acts without the other's acknowledgement only in a view that the arbiter granted to it.
 //     While a claim is open its outcome is unknown, and it is asked again until it is known.
+//   - With Config.Durable a follower acknowledges and executes only what is on its disk. See files.go.
 //   - A backup that has claimed a view takes no further entry of the old one, and acknowledges none.
 //   - A read is answered on the strength of an acknowledgement of something sent after it came. See Ask.
 //   - A message to the backup names as released only outputs that an earlier Ready handed out, and no entry that does

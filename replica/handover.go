@@ -42,7 +42,8 @@ func (c *Core) HandingOver() bool { return c.handing != handNone }
 // it stands, so that every output is followed by one, and then calls Stopped.
 func (c *Core) Stopping() bool { return c.handing == handAsked }
 
-// Stopped tells that the machine stands still after the newest entry and has nothing more to say. It runs on when
+// Stopped tells that the machine stands still after the newest entry, which with Config.Durable is on disk here, and has
+// nothing more to say. It runs on when
 // Full is no longer true, be it as primary or, after a change of role, as backup.
 func (c *Core) Stopped(now time.Duration) {
 	if c.handing == handAsked {
@@ -71,7 +72,7 @@ func (c *Core) stepDown(now time.Duration, n ViewNumber) {
 	c.role = Backup
 	c.gated = false
 	c.clearWindow()
-	c.released, c.gone = c.last, c.last
+	c.stored, c.released, c.gone = c.last, c.last, c.last
 	c.newestSent, c.lastHeard, c.excused = 0, now, 0
 	c.handedOver = true
 	c.notice(now, "backup of view %d, handed over after entry %d", n, c.last)

@@ -36,7 +36,8 @@ func (c *Core) Restored(now time.Duration, v ViewNumber, primary string, s event
 		return ErrNoBackup
 	}
 	c.role, c.view, c.peer = Joining, v, primary
-	c.last, c.applied, c.released, c.gone = s, s, 0, 0
+	c.last, c.applied, c.stored, c.released, c.gone = s, s, s, 0, 0
+	c.filed = 0
 	c.myProgress = progress
 	c.newestSent, c.lastHeard = 0, now
 	c.notice(now, "holds the state of %s after entry %d", primary, s)
@@ -83,6 +84,6 @@ func (c *Core) forget(now time.Duration, reason string) {
 	c.notice(now, "has not joined: %s", reason)
 	c.role = Spare
 	c.held, c.window, c.windowBytes = nil, nil, 0
-	c.last, c.applied, c.released, c.gone = 0, 0, 0, 0
+	c.last, c.applied, c.stored, c.released, c.gone = 0, 0, 0, 0, 0
 	c.ready.HangUp = true
 }

@@ -126,9 +126,9 @@ func (c *Core) OldestHeld() (time.Duration, bool) {
 
 func (c *Core) follows() bool { return c.role == Backup || c.role == Joining }
 
-// Next gives a backup the next entry to execute, if it holds one.
+// Next gives a backup the next entry to execute, if it holds one; with Config.Durable, on disk.
 func (c *Core) Next() (event.Entry, bool) {
-	if !c.follows() || len(c.window) == 0 {
+	if !c.follows() || len(c.window) == 0 || c.applied >= c.holds() {
 		return event.Entry{}, false
 	}
 	return c.window[0], true

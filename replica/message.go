@@ -92,7 +92,7 @@ func (c *Core) sendAck(now time.Duration) {
 		return
 	}
 	c.ready.Messages = append(c.ready.Messages, Message{
-		Type: MsgAck, View: c.view, Echo: c.newestSent, Held: c.last, Executed: c.applied, Progress: c.myProgress,
+		Type: MsgAck, View: c.view, Echo: c.newestSent, Held: c.holds(), Executed: c.applied, Progress: c.myProgress,
 		Gap: c.gap,
 	})
 	c.gap = false
@@ -169,7 +169,7 @@ func (c *Core) stepAppend(now time.Duration, m Message) {
 		c.drop(i)
 	}
 	c.ackDue = true
-	if len(m.Entries) > 0 || m.Ask || now-c.lastSent >= c.cfg.HeartbeatEvery/2 {
+	if len(m.Entries) > 0 && c.holds() == c.last || m.Ask || now-c.lastSent >= c.cfg.HeartbeatEvery/2 {
 		c.sendAck(now)
 	}
 }

@@ -99,8 +99,12 @@ func (c *Core) settle(now time.Duration, rec Claim) {
 // found makes a spare the first primary, if rec says so of this very life. Any other view is no news to it: what
 // it may be part of, Restored tells.
 func (c *Core) found(now time.Duration, rec Claim, won, lost bool) {
+	granted := rec.Primary == c.cfg.ID && rec.Claimant == c.cfg.Incarnation
 	switch {
-	case rec.Number == 1 && rec.Primary == c.cfg.ID && rec.Claimant == c.cfg.Incarnation:
+	case granted && c.filed > 0 && rec.Number == uint64(c.filed)+1:
+		c.recovered(now, rec)
+		return
+	case granted && rec.Number == 1:
 	case lost:
 		c.Halt(now, fmt.Sprintf("view %d belongs to %s, not to us", rec.Number, rec.Primary))
 		return
