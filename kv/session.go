@@ -36,6 +36,8 @@ type Session struct {
 	Proto int    // 2 or 3
 	ID    int64  // what HELLO tells
 	Name  string // what HELLO SETNAME said
+	// Replica is what HELLO tells of the server's part. The caller sets it.
+	Replica bool
 
 	multi   bool
 	failed  bool // a command of the transaction was refused
@@ -197,7 +199,11 @@ func (n *Session) hello(dst []byte, args [][]byte) []byte {
 	}
 	dst = resp.AppendInt(resp.AppendBulkString(dst, "proto"), int64(proto))
 	dst = resp.AppendInt(resp.AppendBulkString(dst, "id"), n.ID)
-	for _, kv := range [][2]string{{"mode", "standalone"}, {"role", "master"}} {
+	role := "master"
+	if n.Replica {
+		role = "replica"
+	}
+	for _, kv := range [][2]string{{"mode", "standalone"}, {"role", role}} {
 		dst = resp.AppendBulkString(resp.AppendBulkString(dst, kv[0]), kv[1])
 	}
 	return resp.AppendArray(resp.AppendBulkString(dst, "modules"), 0)

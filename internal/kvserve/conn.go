@@ -40,6 +40,7 @@ type conn struct {
 	l       *life
 	in      resp.Reader
 	session *kv.Session
+	shown   shown
 	authed  bool
 	born    time.Time
 
@@ -211,6 +212,7 @@ func (c *conn) command(ctx context.Context, args [][]byte) {
 	case "reset":
 		c.authed = c.s.opt.Password == ""
 		c.limits()
+		c.shown.name.Store(nil)
 	case onceCommand:
 		n, err := uint64(0), error(nil)
 		if len(args) >= 4 {

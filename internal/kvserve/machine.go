@@ -49,8 +49,9 @@ func (m *machine) Apply(dst []byte, e rsm.Entry) []byte {
 		dst[at] = byte(m.call.DB)
 	case len(e.Command) > 0 && e.Command[0] == cmdMaxMemory:
 		if n, k := binary.Uvarint(e.Command[1:]); k > 0 {
-			m.s.SetMaxMemory(int64(n & (1<<62 - 1)))
+			m.s.SetMaxMemory(int64(n & noLimit))
 		}
+		dst = resp.AppendSimple(append(dst, 0), "OK")
 	}
 	return dst
 }

@@ -5,15 +5,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"os"
-	"path"
-	"runtime"
-	"sort"
 	"strconv"
 	"strings"
 	"time"
 
-	"understudy/kv"
 	"understudy/kv/resp"
 )
 
@@ -24,7 +19,7 @@ func seed() uint64 { return rand.Uint64() }
 
 // ownCommands are those that look at the server and not at the data.
 var ownCommands = map[string]func(*conn, [][]byte){
-	"auth": (*conn).auth, "client": (*conn).client, "info": (*conn).info, "config": (*conn).config,
+	"auth": (*conn).auth, "hello": (*conn).hello, "client": (*conn).client, "info": (*conn).info, "config": (*conn).config,
 	"wait": (*conn).wait, "role": (*conn).role, "readonly": (*conn).fine, "readwrite": (*conn).fine,
 }
 
@@ -32,6 +27,21 @@ func (c *conn) fine([][]byte) { c.out = resp.AppendSimple(c.out, "OK") }
 
 func (c *conn) err(format string, args ...any) {
 	c.out = resp.AppendError(c.out, fmt.Sprintf(format, args...))
+}
+
+// subcommand tells whether args, beginning with a command and its subcommand, are as many as arity says, which is as in kv's table
+// of commands: negative means at least. 0 is a subcommand that we do not have. If not, the reply has been appended.
+func (c *conn) subcommand(args [][]byte, arity int) bool {
+	command, sub := strings.ToLower(string(args[0])), args[1][:min(len(args[1]), 128)]
+	switch {
+	case arity == 0:
+		c.err("ERR unknown subcommand '%s'. Try %s HELP.", sub, strings.ToUpper(command))
+		return false
+	case arity > 0 && len(args) != arity, len(args) < -arity:
+		c.arity(command + "|" + strings.ToLower(string(sub)))
+		return false
+	}
+	return true
 }
 
 func (c *conn) arity(name string) { c.err("ERR wrong number of arguments for '%s' command", name) }
@@ -55,8 +65,10 @@ func (c *conn) auth(args [][]byte) {
 		c.err("ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?")
 	case len(args) == 2 && c.check("default", string(args[1])), len(args) == 3 && c.check(string(args[1]), string(args[2])):
 		c.fine(nil)
-	case len(args) != 2 && len(args) != 3:
+	case len(args) < 2:
 		c.arity("auth")
+	case len(args) > 3:
+		c.err("ERR syntax error")
 	}
 }
 
@@ -81,84 +93,12 @@ func (c *conn) authHello(args [][]byte) [][]byte {
 	return args
 }
 
-func (c *conn) client(args [][]byte) {
-	if len(args) < 2 {
-		c.arity("client")
-		return
-	}
-	switch sub := strings.ToLower(string(args[1])); {
-	case sub == "id" && len(args) == 2:
-		c.out = resp.AppendInt(c.out, c.session.ID)
-	case sub == "getname" && len(args) == 2:
-		if c.session.Name == "" {
-			c.out = resp.AppendNull(c.out, c.session.Proto)
-		} else {
-			c.out = resp.AppendBulkString(c.out, c.session.Name)
-		}
-	case sub == "setname" && len(args) == 3:
-		for _, b := range args[2] {
-			if b < '!' || b > '~' {
-				c.err("ERR Client names cannot contain spaces, newlines or special characters.")
-				return
-			}
-		}
-		c.session.Name = string(args[2])
-		c.fine(nil)
-	case sub == "setinfo" && len(args) == 4, sub == "no-evict" && len(args) == 3, sub == "no-touch" && len(args) == 3:
-		c.fine(nil)
-	case sub == "info" && len(args) == 2:
-		c.out = resp.AppendVerbatim(c.out, c.session.Proto, "txt", c.line())
-	case sub == "list" && len(args) == 2:
-		var b strings.Builder
-		c.s.mu.Lock()
-		for other := range c.s.conns {
-			fmt.Fprintf(&b, "id=%d addr=%s laddr=%s age=%d\n", other.session.ID, other.nc.RemoteAddr(), other.nc.LocalAddr(), int(time.Since(other.born).Seconds()))
-		}
-		c.s.mu.Unlock()
-		c.out = resp.AppendVerbatim(c.out, c.session.Proto, "txt", b.String())
-	default:
-		c.err("ERR unknown subcommand or wrong number of arguments for '%.128s'. Try CLIENT HELP.", args[1])
-	}
-}
-
-func (c *conn) line() string {
-	return fmt.Sprintf("id=%d addr=%s laddr=%s name=%s age=%d db=%d resp=%d\n", c.session.ID, c.nc.RemoteAddr(), c.nc.LocalAddr(), c.session.Name,
-		int(time.Since(c.born).Seconds()), c.session.DB, c.session.Proto)
-}
-
-// config answers what clients ask for at their start.
-func (c *conn) config(args [][]byte) {
-	if len(args) < 2 {
-		c.arity("config")
-		return
-	}
-	switch sub := strings.ToLower(string(args[1])); {
-	case sub == "get" && len(args) > 2:
-		values := map[string]string{
-			"maxmemory": strconv.FormatInt(c.s.opt.MaxMemory, 10), "maxmemory-policy": "noeviction", "databases": strconv.Itoa(kv.Databases),
-			"maxclients": strconv.Itoa(c.s.opt.MaxClients), "proto-max-bulk-len": strconv.Itoa(maxCommandBytes), "timeout": "0",
-			"appendonly": "no", "save": "", "appendfsync": "no",
-		}
-		var names []string
-		for name := range values {
-			for _, pattern := range args[2:] {
-				if ok, err := path.Match(strings.ToLower(string(pattern)), name); ok && err == nil {
-					names = append(names, name)
-					break
-				}
-			}
-		}
-		sort.Strings(names)
-		c.out = resp.AppendMap(c.out, c.session.Proto, len(names))
-		for _, name := range names {
-			c.out = resp.AppendBulkString(resp.AppendBulkString(c.out, name), values[name])
-		}
-	case sub == "resetstat" && len(args) == 2:
-		c.fine(nil)
-	case sub == "set":
-		c.err("ERR CONFIG SET failed - this server is configured by its command line")
-	default:
-		c.err("ERR unknown subcommand or wrong number of arguments for '%.128s'. Try CONFIG HELP.", args[1])
+// hello is HELLO outside of a transaction.
+func (c *conn) hello(args [][]byte) {
+	if args = c.authHello(args); args != nil {
+		c.session.Replica = !c.l.node.IsPrimary()
+		c.out, _ = c.session.Handle(c.out, empty, time.Now().UnixMilli(), args)
+		c.show()
 	}
 }
 
@@ -168,9 +108,17 @@ func (c *conn) wait(args [][]byte) {
 		c.arity("wait")
 		return
 	}
-	for _, a := range args[1:] {
-		if _, err := strconv.ParseInt(string(a), 10, 64); err != nil {
+	for i, a := range args[1:] {
+		n, err := strconv.ParseInt(string(a), 10, 64)
+		switch {
+		case err != nil && i == 0:
 			c.err("ERR value is not an integer or out of range")
+			return
+		case err != nil:
+			c.err("ERR timeout is not an integer or out of range")
+			return
+		case n < 0 && i == 1:
+			c.err("ERR timeout is negative")
 			return
 		}
 	}
@@ -185,7 +133,11 @@ func (c *conn) wait(args [][]byte) {
 	c.out = resp.AppendInt(c.out, n)
 }
 
-func (c *conn) role([][]byte) {
+func (c *conn) role(args [][]byte) {
+	if len(args) != 1 {
+		c.arity("role")
+		return
+	}
 	st := c.l.node.Status()
 	if c.l.node.IsPrimary() {
 		c.out = resp.AppendInt(resp.AppendBulkString(resp.AppendArray(c.out, 3), "master"), int64(st.Last))
@@ -213,95 +165,4 @@ func (c *conn) role([][]byte) {
 func split(addr string) (host, port string) {
 	host, port, _ = net.SplitHostPort(addr)
 	return host, port
-}
-
-func (c *conn) info(args [][]byte) {
-	want := func(section string) bool {
-		for _, a := range args[1:] {
-			switch strings.ToLower(string(a)) {
-			case section, "all", "default", "everything":
-				return true
-			}
-		}
-		return len(args) == 1
-	}
-	st := c.l.node.Status()
-	primary := c.l.node.IsPrimary()
-	var b strings.Builder
-	begin := func(section, title string) bool {
-		if !want(section) {
-			return false
-		}
-		if b.Len() > 0 {
-			b.WriteString("\r\n")
-		}
-		b.WriteString("# " + title + "\r\n")
-		return true
-	}
-	put := func(name string, value any) { fmt.Fprintf(&b, "%s:%v\r\n", name, value) }
-	if begin("server", "Server") {
-		_, port := split(c.s.opt.ClientAddr)
-		put("redis_version", kv.Version)
-		put("redis_mode", "standalone")
-		put("os", runtime.GOOS+" "+runtime.GOARCH)
-		put("process_id", os.Getpid())
-		put("tcp_port", port)
-		put("uptime_in_seconds", int(time.Since(c.s.born).Seconds()))
-		put("understudy_name", c.s.opt.Name)
-		put("understudy_group", c.s.opt.Group)
-		put("understudy_role", st.Role)
-		put("understudy_view", st.View)
-		put("understudy_lives", c.s.fails.Load()+1)
-	}
-	if begin("clients", "Clients") {
-		put("connected_clients", c.s.clients.Load())
-		put("maxclients", c.s.opt.MaxClients)
-	}
-	if begin("stats", "Stats") {
-		put("total_connections_received", c.s.total.Load())
-		put("total_commands_processed", c.s.commands.Load())
-	}
-	if begin("replication", "Replication") {
-		if primary {
-			put("role", "master")
-			if st.InSync {
-				host, port := split(st.Current.BackupClient)
-				put("connected_slaves", 1)
-				put("slave0", fmt.Sprintf("ip=%s,port=%s,state=online,offset=%d,lag=0", host, port, st.Acked))
-			} else {
-				put("connected_slaves", 0)
-			}
-		} else {
-			host, port := split(st.Current.PrimaryClient)
-			put("role", "slave")
-			put("master_host", host)
-			put("master_port", port)
-			put("master_link_status", map[bool]string{true: "up", false: "down"}[st.Role == "backup"])
-			put("connected_slaves", 0)
-		}
-		put("master_repl_offset", st.Last)
-	}
-	type space struct{ keys, expires int }
-	var spaces [kv.Databases]space
-	var used, limit int64
-	err := c.l.node.Peek(func() {
-		s := c.l.m.s
-		used, limit = s.UsedMemory(), s.MaxMemory()
-		for i := range spaces {
-			spaces[i].keys, spaces[i].expires = s.Keys(i)
-		}
-	})
-	if err == nil && begin("memory", "Memory") {
-		put("used_memory", used)
-		put("maxmemory", limit)
-		put("maxmemory_policy", "noeviction")
-	}
-	if err == nil && begin("keyspace", "Keyspace") {
-		for i, s := range spaces {
-			if s.keys > 0 {
-				put(fmt.Sprintf("db%d", i), fmt.Sprintf("keys=%d,expires=%d,avg_ttl=0", s.keys, s.expires))
-			}
-		}
-	}
-	c.out = resp.AppendVerbatim(c.out, c.session.Proto, "txt", b.String())
 }

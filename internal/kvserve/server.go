@@ -3,7 +3,6 @@ package kvserve
 import (
 	"context"
 	"crypto/tls"
-	"encoding/binary"
 	"errors"
 	"log/slog"
 	"net"
@@ -153,7 +152,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 }
 
-// limitMemory makes the limit of this server, when it is primary, the group's.
+// limitMemory makes the limit of this server, when it is primary, that of a group which has none.
 func (s *Server) limitMemory(ctx context.Context, l *life) {
 	t := time.NewTicker(100 * time.Millisecond)
 	defer t.Stop()
@@ -164,15 +163,18 @@ func (s *Server) limitMemory(ctx context.Context, l *life) {
 		case <-t.C:
 		}
 		is := l.node.IsPrimary()
-		if is && !was {
+		if is && !was && s.opt.MaxMemory > 0 {
 			var limit int64
 			if l.node.Peek(func() { limit = l.m.s.MaxMemory() }) != nil {
 				continue
 			}
-			if limit != s.opt.MaxMemory {
-				if _, err := l.node.Propose(ctx, binary.AppendUvarint([]byte{cmdMaxMemory}, uint64(s.opt.MaxMemory))); err != nil {
+			switch {
+			case limit == 0:
+				if _, err := l.node.Propose(ctx, maxMemoryCommand(s.opt.MaxMemory)); err != nil {
 					continue
 				}
+			case limit != s.opt.MaxMemory:
+				s.log.Warn("the group has another limit of memory than this server; CONFIG SET maxmemory changes it", "group", shownLimit(limit), "server", s.opt.MaxMemory)
 			}
 		}
 		was = is
