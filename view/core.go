@@ -19,6 +19,9 @@ const (
 	// has changed: a claim of ours, or of a former life of the service, that was long under way may have won after
 	// all, and no server would learn of that view before it claims the next one itself, in vain.
 	rereadDeads = 10
+	// recoverDeads is for how many dead intervals a group that could be brought back from one server's files waits for the
+	// other member of its view.
+	recoverDeads = 10
 	// maxDrained bounds the servers that are being drained.
 	maxDrained = 4096
 )

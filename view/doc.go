@@ -26,6 +26,8 @@
 //     dead or missing backup is replaced by an idle server; a dead backup without a replacement is dropped.
 //  5. Nobody becomes primary who was not in the last view. If nobody may, the group stops and says so: a
 //     stopped group can be helped, one that forgot what it had told its clients cannot.
+//     It is helped by files: if nobody alive holds the state, a new life of a member of the newest view, whose
+//     files say that they hold everything of that very view (Ping.Files), becomes primary of the next, alone.
 //  6. One number never names two views: every change is a compare-and-set of the arbiter's register from n
 //     to n+1, so of two copies of the service, or of the service and a replica that claims n+1 itself, one
 //     wins. The other adopts what it finds.
@@ -59,5 +61,7 @@
 //   - A primary that is asked to hand over (Answer.HandOver) stops, lets its backup catch up, and claims
 //     {n+1: backup, itself} with its own incarnation. Both hold the same state then: the new primary needs the
 //     acknowledgements of the old one from the start, and each may take over from the other.
+//   - A server that offers files has loaded them, and has seen the register hold their view. It says so in
+//     its files before it acts in a view.
 //   - A server pings only while it could take the backup's place: a halted replica falls silent.
 package view

@@ -24,6 +24,7 @@ type server struct {
 	cannotFound bool
 	addr        string
 	client      string
+	files       Files
 }
 
 // group is what one copy of the service knows of one group. Times are on Core.clock unless said otherwise.
@@ -38,6 +39,9 @@ type group struct {
 	acked   bool           // the primary of rec has pinged its number
 	inSync  bool           // and said that the backup holds all the state
 	broken  error          // see ErrConflict
+
+	lost   bool          // nobody alive holds the state, as far as we know
+	lostAt time.Duration // since when
 
 	switchUntil time.Duration // a switch is wanted until then
 	touched     time.Duration // newest ping or Get
@@ -121,7 +125,7 @@ func (g *group) take(s *server, p Ping) bool {
 		s.former[0] = s.life
 	}
 	s.life, s.seq, s.view, s.leaving = p.Incarnation, p.Seq, p.View, p.Leaving
-	s.cannotFound, s.addr, s.client, s.doubted = p.CannotFound, p.Addr, p.Client, false
+	s.cannotFound, s.addr, s.client, s.files, s.doubted = p.CannotFound, p.Addr, p.Client, p.Files, false
 	g.listened, g.pinged = g.time(), g.core.clock
 	s.heard, s.tracked = g.listened, true
 
@@ -229,12 +233,14 @@ func (g *group) adopt(rec arbiter.Record) {
 	}
 	follows := g.loaded && rec.Number == old.Number+1
 	g.loaded, g.rec, g.namedAt = true, rec, g.time()
-	g.acked, g.inSync, g.switchUntil = false, false, 0
+	g.acked, g.inSync, g.lost, g.switchUntil = false, false, false, 0
 	for _, s := range g.servers {
 		switch {
 		case !viewOf(rec).Names(s.name):
 			s.crashed = false
 			s.doubted = rec.Claimant != g.core.cfg.ID && viewOf(old).Names(s.name)
+		case s.name == rec.Primary && s.life == rec.Claimant:
+			s.crashed = false // granted to this very life, whatever it was before: see recoverable
 		case follows && (rec.Claimant == g.core.cfg.ID || viewOf(old).Names(s.name)):
 			// We saw it all along.
 		default:

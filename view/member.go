@@ -19,6 +19,7 @@ type Member struct {
 	cannotFound bool
 	addr        string
 	client      string
+	files       Files
 }
 
 // NewMember makes a server's new life. The incarnation is random per start; if the server claims views
@@ -34,6 +35,7 @@ func (m *Member) Ping() Ping {
 	return Ping{
 		Group: m.group, Server: m.name, Incarnation: m.incarnation, Seq: m.seq,
 		View: n, InSync: n > 0 && n == m.inSyncOf, Leaving: m.leaving, CannotFound: m.cannotFound, Addr: m.addr, Client: m.client,
+		Files: m.files,
 	}
 }
 
@@ -95,6 +97,9 @@ func (m *Member) Addr(addr string) { m.addr = addr }
 
 // Client says where clients find this life.
 func (m *Member) Client(addr string) { m.client = addr }
+
+// Files says what this life could bring the group back from, while it has no part.
+func (m *Member) Files(f Files) { m.files = f }
 
 // Leave says whether the server wants to be relieved of its roles.
 func (m *Member) Leave(on bool) { m.leaving = on }

@@ -35,10 +35,22 @@ func (g *group) next() (next arbiter.Record, why string) {
 	if g.rec.Number == math.MaxUint64 {
 		return next, "stopped: there are no more numbers"
 	}
-	if !g.acked && !c.faults.ignoreAck {
-		return next, fmt.Sprintf("waits for %s to acknowledge", g.rec.Primary)
+	if cannot := g.cannotPromote(); cannot != "" {
+		switch s, waits := g.recoverable(); {
+		case s != nil && waits:
+			return next, fmt.Sprintf("stopped: %s; waits for more files than those of %s, from which the group could come back", cannot, s.name)
+		case s != nil:
+			// On behalf of this life, which has loaded what it holds: a later one has not.
+			return arbiter.Record{Number: g.rec.Number + 1, Primary: s.name, Claimant: s.life}, "nobody holds the state but the files of " + s.name
+		}
 	}
 	p, b := g.server(g.rec.Primary), g.server(g.rec.Backup)
+	if !g.acked && !c.faults.ignoreAck {
+		if g.dead(p) {
+			return next, fmt.Sprintf("waits for %s to acknowledge, which is dead: its backup may claim the next view, or files bring the group back", p.name)
+		}
+		return next, fmt.Sprintf("waits for %s to acknowledge", p.name)
+	}
 	view := func(primary, backup, why string) (arbiter.Record, string) {
 		return arbiter.Record{Number: g.rec.Number + 1, Primary: primary, Backup: backup, Claimant: c.cfg.ID}, why
 	}
@@ -66,6 +78,35 @@ func (g *group) next() (next arbiter.Record, why string) {
 		return next, fmt.Sprintf("waits for %s to be in sync", b.name)
 	}
 	return next, "protected"
+}
+
+// recoverable picks a server to bring the group back from its files, when nobody alive holds the state: one that was
+// in the newest view, as its files and the register agree. If both members of that view may come back it waits for the
+// second one's files for a while: they may hold more, if the group does not write to disk before it answers.
+func (g *group) recoverable() (best *server, waits bool) {
+	c := g.core
+	p, b := g.server(g.rec.Primary), g.server(g.rec.Backup)
+	if !g.dead(p) {
+		g.lost = false
+		return nil, false
+	}
+	if !g.lost {
+		g.lost, g.lostAt = true, c.clock
+	}
+	silent := 0 // members whose files are not known
+	for _, s := range []*server{p, b} {
+		switch {
+		case s == nil:
+		case g.time()-s.heard <= c.deadAfter() && s.files.View == Number(g.rec.Number) && s.files.Claimant == g.rec.Claimant:
+			if !c.leaving(s) && (best == nil || s.files.Last > best.files.Last) {
+				best = s
+			}
+		default:
+			silent++
+		}
+	}
+	// A backup that lives and holds the state claims the view itself, well before the patience ends. One that has not, holds none.
+	return best, silent > 0 && c.clock-g.lostAt <= recoverDeads*c.deadAfter()
 }
 
 // found picks the first primary. A server that knows a view of a group without a register shows that the

@@ -43,6 +43,18 @@ type Ping struct {
 	Addr string `json:"addr,omitempty"`
 	// Client is where clients find this server, of the same length.
 	Client string `json:"client,omitempty"`
+	// Files says what this server could bring the group back from.
+	Files Files `json:"files,omitzero"`
+}
+
+// Files are what a server that has lost its part holds on disk. The zero Files are none.
+type Files struct {
+	// View, made by Claimant, is the newest in which the server had a part, as primary or as backup in sync. If it is the
+	// group's newest then the files hold everything.
+	View     Number `json:"view"`
+	Claimant string `json:"claimant"`
+	// Last is the newest entry in them. Of several servers the one with the most is preferred.
+	Last uint64 `json:"last"`
 }
 
 // Answer is what the service knows of a group.
@@ -160,6 +172,11 @@ func (p Ping) Validate() error {
 			if err := validServer(addr); err != nil {
 				return fmt.Errorf("address: %w", err)
 			}
+		}
+	}
+	if p.Files != (Files{}) {
+		if err := (arbiter.Record{Number: uint64(p.Files.View), Primary: p.Server, Claimant: p.Files.Claimant}).Validate(); err != nil {
+			return fmt.Errorf("%w: files: %w", ErrInvalid, err)
 		}
 	}
 	if p.Seq == 0 {
