@@ -134,7 +134,7 @@ func (o *controlFlags) run(c *cobra.Command) error {
 	}
 	defer ctl.Close()
 	if o.sentinel != "" {
-		end, err := o.serveSentinel(ctx, ln.Addr(), id, cfg.Log)
+		end, err := o.serveSentinel(ctx, ln.Addr(), stores.registers, id, cfg.Log)
 		if err != nil {
 			return err
 		}
@@ -174,7 +174,7 @@ func (o *controlFlags) startLAN(ctx context.Context, cfg control.Config, at net.
 }
 
 // serveSentinel answers clients of Sentinel from what the view service at this address says.
-func (o *controlFlags) serveSentinel(ctx context.Context, views net.Addr, id *pki.Identity, log *slog.Logger) (end func(), err error) {
+func (o *controlFlags) serveSentinel(ctx context.Context, views net.Addr, registers arbiter.Store, id *pki.Identity, log *slog.Logger) (end func(), err error) {
 	url := "http://" + views.String()
 	if id != nil {
 		url = "https://" + views.String()
@@ -195,7 +195,7 @@ func (o *controlFlags) serveSentinel(ctx context.Context, views net.Addr, id *pk
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = sentinel.New(copies[0], log).Serve(ctx, ln)
+		_ = sentinel.New(copies[0], groupsOf(registers), log).Serve(ctx, ln)
 	}()
 	return func() { cancel(); <-ended }, nil
 }

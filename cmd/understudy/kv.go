@@ -128,7 +128,7 @@ Prints one JSON line {"listen": ADDRESS, "log": ADDRESS} when it is ready.`,
 			if err := json.NewEncoder(c.OutOrStdout()).Encode(map[string]string{"listen": o.Listener.Addr().String(), "log": s.Node().Addr().String()}); err != nil {
 				return err
 			}
-			return s.Run(c.Context())
+			return runKV(c.Context(), s, o.Log)
 		},
 	}
 	f := c.Flags()

@@ -4,14 +4,17 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"understudy/arbiter"
 	"understudy/arbiter/boltstore"
 	"understudy/arbiter/httparb"
 	"understudy/internal/control"
@@ -19,6 +22,14 @@ import (
 	"understudy/view"
 	"understudy/view/httpview"
 )
+
+// groupsOf lists the groups that have a register.
+func groupsOf(store arbiter.Store) sentinel.Groups {
+	return func(ctx context.Context) ([]string, error) {
+		all, err := store.All(ctx)
+		return slices.Sorted(maps.Keys(all)), err
+	}
+}
 
 // kvControlCommand is what of control a key-value group needs.
 func kvControlCommand() *cobra.Command {
@@ -84,7 +95,7 @@ Prints one JSON line {"listen": ADDRESS, "sentinel": ADDRESS} when it is ready.`
 					sl = tls.NewListener(sl, id.Server(""))
 				}
 				ended := make(chan struct{})
-				go func() { defer close(ended); _ = sentinel.New(views, log).Serve(ctx, sl) }()
+				go func() { defer close(ended); _ = sentinel.New(views, groupsOf(store), log).Serve(ctx, sl) }()
 				defer func() { cancel(); <-ended }()
 			}
 			if err := json.NewEncoder(c.OutOrStdout()).Encode(ready); err != nil {

@@ -2,8 +2,9 @@ package kvserve
 
 import (
 	"encoding/binary"
+	"maps"
 	"path"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -50,24 +51,27 @@ func (c *conn) config(args [][]byte) {
 	}
 	switch sub {
 	case "get":
-		values := c.settings()
-		var names []string
-		for name := range values {
-			for _, pattern := range args[2:] {
-				if ok, err := path.Match(strings.ToLower(string(pattern)), name); ok && err == nil {
-					names = append(names, name)
-					break
+		values, names := c.settings(), map[string]string{} // by the setting: under which name it was asked for
+		for _, pattern := range args[2:] {
+			lower := strings.ToLower(string(pattern))
+			for name := range values {
+				if _, ok := names[name]; ok {
+					continue
+				}
+				if lower == name {
+					names[name] = string(pattern)
+				} else if ok, err := path.Match(lower, name); ok && err == nil {
+					names[name] = name
 				}
 			}
 		}
-		sort.Strings(names)
 		c.out = resp.AppendMap(c.out, c.session.Proto, len(names))
-		for _, name := range names {
-			c.out = resp.AppendBulkString(resp.AppendBulkString(c.out, name), values[name])
+		for _, name := range slices.Sorted(maps.Keys(names)) {
+			c.out = resp.AppendBulkString(resp.AppendBulkString(c.out, names[name]), values[name])
 		}
 	case "set":
 		if len(args)%2 != 0 {
-			c.arity("config|set")
+			c.err("ERR syntax error")
 			return
 		}
 		c.configSet(args[2:])

@@ -383,7 +383,7 @@ func TestFailoverClient(t *testing.T) {
 	l := listenLoopback(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
-	go func() { defer close(ended); _ = sentinel.New(g.views, g.log).Serve(ctx, l) }()
+	go func() { defer close(ended); _ = sentinel.New(g.views, nil, g.log).Serve(ctx, l) }()
 	defer func() { cancel(); <-ended }()
 	g.start("a")
 	g.want("a", "")

@@ -123,22 +123,46 @@ func (c *conn) command(ctx context.Context, args []string) bool {
 	case "client", "auth":
 		b = resp.AppendSimple(b, "OK")
 	case "role":
+		c.s.discover(ctx)
 		names := c.s.names()
 		b = resp.AppendArray(resp.AppendBulkString(resp.AppendArray(b, 2), "sentinel"), len(names))
 		for _, n := range names {
 			b = resp.AppendBulkString(b, n)
 		}
 	case "info":
-		b = resp.AppendBulkString(b, "# Server\r\nredis_version:"+kv.Version+"\r\nredis_mode:sentinel\r\n\r\n# Sentinel\r\nsentinel_masters:"+
-			strconv.Itoa(len(c.s.names()))+"\r\n")
+		b = c.info(ctx, b)
 	case "subscribe", "psubscribe", "unsubscribe", "punsubscribe":
 		return c.subscribe(name, args[1:])
 	case "sentinel":
 		b = c.sentinel(ctx, args[1:])
 	default:
-		b = resp.AppendError(b, fmt.Sprintf("ERR unknown command '%.128s', with args beginning with: ", args[0]))
+		rest := ""
+		for _, a := range args[1:] {
+			if len(rest) < 128 {
+				rest += fmt.Sprintf("'%.*s' ", 128-len(rest), a)
+			}
+		}
+		b = resp.AppendError(b, fmt.Sprintf("ERR unknown command '%.128s', with args beginning with: %s", args[0], rest))
 	}
 	return c.write(b)
+}
+
+func (c *conn) info(ctx context.Context, b []byte) []byte {
+	c.s.discover(ctx)
+	names, masters := c.s.names(), ""
+	for i, n := range names {
+		if a, ok := c.s.ask(ctx, n); ok {
+			replicas := 0
+			if a.InSync {
+				replicas = 1
+			}
+			masters += fmt.Sprintf("master%d:name=%s,status=ok,address=%s,slaves=%d,sentinels=1\r\n", i, n, a.PrimaryClient, replicas)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return resp.AppendVerbatim(b, c.proto, "txt", fmt.Sprintf("# Server\r\nredis_version:%s\r\nredis_mode:sentinel\r\n\r\n# Sentinel\r\nsentinel_masters:%d\r\n%s",
+		kv.Version, len(names), masters))
 }
 
 func (c *conn) hello(args []string) []byte {
@@ -191,6 +215,9 @@ func (c *conn) subscribe(name string, topics []string) bool {
 	return c.writeLocked(b)
 }
 
+// arity is how many words the subcommands of SENTINEL have, with themselves.
+var arity = map[string]int{"masters": 1, "master": 2, "sentinels": 2, "replicas": 2, "slaves": 2, "get-master-addr-by-name": 2, "ckquorum": 2}
+
 const errNoSuch = "ERR No such master with that name"
 
 func (c *conn) sentinel(ctx context.Context, args []string) []byte {
@@ -198,7 +225,13 @@ func (c *conn) sentinel(ctx context.Context, args []string) []byte {
 		return resp.AppendError(nil, "ERR wrong number of arguments for 'sentinel' command")
 	}
 	sub := strings.ToLower(args[0])
-	if sub == "masters" && len(args) == 1 {
+	switch n := arity[sub]; {
+	case n == 0:
+		return resp.AppendError(nil, fmt.Sprintf("ERR unknown subcommand '%.128s'. Try SENTINEL HELP.", args[0]))
+	case n != len(args):
+		return resp.AppendError(nil, fmt.Sprintf("ERR wrong number of arguments for 'sentinel|%s' command", sub))
+	case sub == "masters":
+		c.s.discover(ctx)
 		names := c.s.names()
 		var found [][]string
 		for _, n := range names {
@@ -212,25 +245,17 @@ func (c *conn) sentinel(ctx context.Context, args []string) []byte {
 		}
 		return b
 	}
-	if len(args) != 2 {
-		return resp.AppendError(nil, fmt.Sprintf("ERR unknown subcommand or wrong number of arguments for '%.128s'. Try SENTINEL HELP.", args[0]))
-	}
 	a, ok := c.s.ask(ctx, args[1])
-	switch sub {
-	case "get-master-addr-by-name":
+	if sub == "get-master-addr-by-name" {
 		if !ok {
 			return resp.AppendNullArray(nil, c.proto)
 		}
 		host, port, _ := net.SplitHostPort(a.PrimaryClient)
 		return resp.AppendBulkString(resp.AppendBulkString(resp.AppendArray(nil, 2), host), port)
-	case "master", "sentinels", "replicas", "slaves", "ckquorum":
-		if !ok {
-			return resp.AppendError(nil, errNoSuch)
-		}
-	default:
-		return resp.AppendError(nil, fmt.Sprintf("ERR unknown subcommand or wrong number of arguments for '%.128s'. Try SENTINEL HELP.", args[0]))
 	}
 	switch {
+	case !ok:
+		return resp.AppendError(nil, errNoSuch)
 	case sub == "master":
 		return c.fields(nil, describe(args[1], a, true))
 	case sub == "ckquorum":

@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +19,8 @@ import (
 const (
 	// pollEvery is how often the view service is asked about groups that somebody has asked for.
 	pollEvery = 100 * time.Millisecond
+	// discoverEvery is how often we look for groups that nobody has asked for.
+	discoverEvery = time.Second
 	// maxGroups bounds the groups that are watched, maxClients the connections.
 	maxGroups, maxClients = 1000, 10_000
 	sendPatience          = 10 * time.Second
@@ -25,11 +29,11 @@ const (
 // Server answers clients.
 type Server struct {
 	views httpview.Copy
+	all   Groups
 	log   *slog.Logger
-	addr  string // ours
 
 	mu     sync.Mutex
-	groups map[string]*group // that somebody has asked for
+	groups map[string]*group // that have, or had, a primary with an address for clients
 	conns  map[*conn]struct{}
 }
 
@@ -37,12 +41,15 @@ type group struct {
 	master string // client address of the primary that was told last
 }
 
-// New makes a server over a view service.
-func New(views httpview.Copy, log *slog.Logger) *Server {
+// Groups lists the groups that there are, of whatever kind: those without addresses for clients are passed over.
+type Groups func(ctx context.Context) ([]string, error)
+
+// New makes a server over a view service. Without all, which may be nil, only groups that a client has named are known.
+func New(views httpview.Copy, all Groups, log *slog.Logger) *Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{views: views, log: log, groups: map[string]*group{}, conns: map[*conn]struct{}{}}
+	return &Server{views: views, all: all, log: log, groups: map[string]*group{}, conns: map[*conn]struct{}{}}
 }
 
 // Serve answers on l until ctx ends, and closes it.
@@ -51,7 +58,6 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer cancel()
-	s.addr = l.Addr().String()
 	context.AfterFunc(ctx, func() {
 		l.Close()
 		s.mu.Lock()
@@ -108,24 +114,42 @@ func (s *Server) ask(ctx context.Context, name string) (a view.Answer, ok bool) 
 	return a, true
 }
 
-// names are the groups that are watched.
-func (s *Server) names() (names []string) {
+// names are the groups that are watched, sorted.
+func (s *Server) names() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for name := range s.groups {
-		names = append(names, name)
+	return slices.Sorted(maps.Keys(s.groups))
+}
+
+// discover watches the groups that there are.
+func (s *Server) discover(ctx context.Context) {
+	if s.all == nil {
+		return
 	}
-	return names
+	all, err := s.all(ctx)
+	if err != nil {
+		s.log.Warn("cannot list groups", "err", err)
+		return
+	}
+	watched := s.names()
+	for _, name := range all {
+		if _, known := slices.BinarySearch(watched, name); !known {
+			s.ask(ctx, name)
+		}
+	}
 }
 
 // watch tells subscribers of primaries that have changed.
 func (s *Server) watch(ctx context.Context) {
-	t := time.NewTicker(pollEvery)
+	t, look := time.NewTicker(pollEvery), time.NewTicker(discoverEvery)
 	defer t.Stop()
+	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-look.C:
+			s.discover(ctx)
 		case <-t.C:
 		}
 		for _, name := range s.names() {

@@ -28,7 +28,7 @@ type Options struct {
 
 	ID       string        // names the client to the servers, unique; default: random
 	Password string        // empty: none
-	TLS      *tls.Config   // nil: none
+	TLS      *tls.Config   // nil: none; without a ServerName, servers must show certificates of their names in views
 	Timeout  time.Duration // silence after which a server is given up and the view service asked; default 1 s
 }
 
@@ -39,6 +39,7 @@ type Client struct {
 	mu     sync.Mutex
 	number uint64 // of the newest operation
 	addr   string // of the primary, as far as we know; empty: ask
+	name   string // of the primary in views
 	conn   net.Conn
 	in     *resp.ReplyReader
 	asked  uint64
@@ -184,8 +185,12 @@ func (c *Client) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.opt.TLS != nil {
-		conn = tls.Client(conn, c.opt.TLS)
+	if config := c.opt.TLS; config != nil {
+		if config.ServerName == "" {
+			config = config.Clone()
+			config.ServerName = c.name
+		}
+		conn = tls.Client(conn, config)
 	}
 	c.conn, c.in = conn, resp.NewReplyReader(conn)
 	if c.opt.Password != "" {
@@ -209,7 +214,7 @@ func (c *Client) ask(ctx context.Context) error {
 		case a.PrimaryClient == "":
 			err = fmt.Errorf("the primary of %q is not known yet", c.opt.Group)
 		default:
-			c.addr = a.PrimaryClient
+			c.addr, c.name = a.PrimaryClient, a.View.Primary
 			return nil
 		}
 	}
