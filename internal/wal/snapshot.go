@@ -1,0 +1,260 @@
+package wal
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+)
+
+// Writer puts a snapshot on disk, in a generation of its own. It ends with Commit, Chain or Abort.
+type Writer struct {
+	w     *WAL
+	gen   uint64
+	file  *os.File
+	buf   *bufio.Writer
+	bytes int64
+	rec   []byte
+	err   error
+}
+
+// damagedSuffix is what names of files get that are damaged and kept.
+const damagedSuffix = ".damaged"
+
+// dataBytes is up to where a record of a snapshot grows.
+const dataBytes = 256 << 10
+
+func (w *WAL) header() header {
+	return header{Version: version, Group: w.opt.Group, Name: w.opt.Name, Format: w.opt.Format}
+}
+
+func (w *WAL) newWriter() (*Writer, error) {
+	s := &Writer{w: w, gen: w.gen}
+	f, err := os.OpenFile(w.path(s.gen, "snap.part"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("write a snapshot: %w", err)
+	}
+	s.file, s.buf = f, bufio.NewWriterSize(f, 1<<20)
+	_, _ = s.buf.WriteString(magicSnap)
+	s.put(appendJSON(nil, typeHeader, 0, w.header()))
+	return s, nil
+}
+
+func (s *Writer) put(rec []byte) {
+	if s.err == nil {
+		_, s.err = s.buf.Write(rec)
+	}
+}
+
+// Write adds to the state.
+func (s *Writer) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0 && s.err == nil; {
+		part := rest[:min(len(rest), dataBytes)]
+		rest = rest[len(part):]
+		s.bytes += int64(len(part))
+		s.rec = appendRecord(s.rec[:0], typeData, 0, func(b []byte) []byte { return append(b, part...) })
+		s.put(s.rec)
+	}
+	if s.err != nil {
+		return 0, fmt.Errorf("write a snapshot: %w", s.err)
+	}
+	return len(p), nil
+}
+
+// Abort removes what was written. After Commit or Chain it does nothing.
+func (s *Writer) Abort() {
+	if s.file != nil {
+		s.file.Close()
+		os.Remove(s.file.Name())
+		s.file = nil
+	}
+}
+
+// finish syncs the snapshot of the state after entry base.
+func (s *Writer) finish(base uint64, clock int64) error {
+	s.put(appendJSON(nil, typeEnd, 0, end{Base: base, Clock: clock, Bytes: s.bytes}))
+	if s.err == nil {
+		s.err = s.buf.Flush()
+	}
+	if s.err == nil {
+		s.err = s.file.Sync()
+	}
+	return s.err
+}
+
+// publish gives the snapshot its name.
+func (s *Writer) publish() (size int64, err error) {
+	info, err := s.file.Stat()
+	if err == nil {
+		err = os.Rename(s.file.Name(), s.w.path(s.gen, "snap"))
+	}
+	if err != nil {
+		return 0, err
+	}
+	s.file.Close()
+	s.file = nil
+	return info.Size(), s.w.syncDir()
+}
+
+// newLog makes an empty log with a header.
+func (w *WAL) newLog(gen uint64, h header) (*os.File, int64, error) {
+	f, err := os.OpenFile(w.path(gen, "log"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, 0, err
+	}
+	head := appendJSON([]byte(magicLog), typeHeader, 0, h)
+	if _, err = f.Write(head); err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = w.syncDir()
+	}
+	if err != nil {
+		f.Close()
+		os.Remove(f.Name())
+		return nil, 0, err
+	}
+	return f, int64(len(head)), nil
+}
+
+// Begin begins a state that has nothing to do with what is there: it takes its place with Commit. There is one at a time.
+func (w *WAL) Begin() (*Writer, error) {
+	w.gen++
+	return w.newWriter()
+}
+
+// Commit makes the state, which is that after entry base at the machine's time clock, the one that the files hold, with mark m.
+// What they held before is removed; if it was damaged, it is kept under other names. Nothing else is called meanwhile.
+func (s *Writer) Commit(base uint64, clock int64, m Mark) error {
+	w := s.w
+	defer s.Abort()
+	if err := s.finish(base, clock); err != nil {
+		return fmt.Errorf("write a snapshot: %w", err)
+	}
+	h := w.header()
+	h.Base, h.Clock, h.Mark = base, clock, m
+	f, size, err := w.newLog(s.gen, h)
+	if err != nil {
+		return fmt.Errorf("begin a log: %w", err)
+	}
+	snap, err := s.publish()
+	if err != nil {
+		f.Close()
+		return fmt.Errorf("write a snapshot: %w", err)
+	}
+	w.mu.Lock()
+	if w.file != nil {
+		w.file.Close()
+	}
+	w.file, w.size, w.synced, w.err = f, size, size, nil
+	w.mu.Unlock()
+	w.snapSize, w.logSize, w.mark, w.last = snap, size, m, base
+	w.base, w.gen = s.gen, s.gen
+	w.rotating, w.quietTo = false, 0
+	w.tidy(w.damage != nil)
+	w.damage = nil
+	return nil
+}
+
+// Due tells that the log has grown so far that a snapshot is worth its while.
+func (w *WAL) Due() bool {
+	return !w.rotating && w.base > 0 && w.logSize > max(w.opt.SnapshotBytes, w.snapSize, w.quietTo)
+}
+
+// Rotate begins the log of the next generation behind the newest entry, at which the machine's time is clock, and a snapshot of
+// the state there. The log goes on while the snapshot is written.
+func (w *WAL) Rotate(clock int64) (*Writer, error) {
+	if err := w.sync(); err != nil {
+		return nil, err
+	}
+	h := w.header()
+	h.Base, h.Clock, h.Mark, h.Chained = w.last, clock, w.mark, true
+	f, size, err := w.newLog(w.gen+1, h)
+	if err != nil {
+		w.put(fmt.Errorf("begin a log: %w", err))
+		return nil, fmt.Errorf("begin a log: %w", err)
+	}
+	w.mu.Lock()
+	w.file.Close()
+	w.file, w.size, w.synced = f, size, size
+	w.mu.Unlock()
+	w.gen++
+	w.logSize += size
+	s, err := w.newWriter()
+	if err != nil {
+		w.quiet()
+		return nil, err
+	}
+	w.rotating = true
+	return s, nil
+}
+
+// put keeps an error that makes the log worthless.
+func (w *WAL) put(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.err = errors.Join(w.err, err)
+}
+
+// quiet puts the next snapshot off.
+func (w *WAL) quiet() { w.rotating, w.quietTo = false, w.logSize+w.opt.SnapshotBytes }
+
+// Finish syncs the snapshot that Rotate began, of the state after entry base at the machine's time clock. It may be called beside
+// the work, Chain then ends it.
+func (s *Writer) Finish(base uint64, clock int64) error {
+	if err := s.finish(base, clock); err != nil {
+		return fmt.Errorf("write a snapshot: %w", err)
+	}
+	return nil
+}
+
+// Chain makes the finished snapshot, and the logs from its generation on, all that the files hold. After an error of Finish it
+// removes the snapshot, and the next is tried later: err says so.
+func (s *Writer) Chain(err error) error {
+	w := s.w
+	defer s.Abort()
+	if w.base > s.gen {
+		return nil // another state has come
+	}
+	if err != nil {
+		w.quiet()
+		return err
+	}
+	size, err := s.publish()
+	if err != nil {
+		w.quiet()
+		return fmt.Errorf("write a snapshot: %w", err)
+	}
+	w.rotating = false
+	w.base, w.snapSize = s.gen, size
+	w.tidy(false)
+	return nil
+}
+
+// tidy removes the generations that are not needed any more, or gives their files other names.
+func (w *WAL) tidy(keep bool) {
+	names, err := os.ReadDir(w.opt.Dir)
+	if err != nil {
+		return
+	}
+	logs := int64(0)
+	for _, n := range names {
+		var gen uint64
+		var kind string
+		if k, _ := fmt.Sscanf(n.Name(), "%d.%s", &gen, &kind); k != 2 || kind != "log" && kind != "snap" {
+			continue
+		}
+		path := w.path(gen, kind)
+		switch {
+		case gen >= w.base:
+			if info, err := n.Info(); err == nil && kind == "log" {
+				logs += info.Size()
+			}
+		case keep:
+			_ = os.Rename(path, path+damagedSuffix)
+		default:
+			os.Remove(path)
+		}
+	}
+	w.logSize = logs
+}
