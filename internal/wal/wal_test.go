@@ -201,6 +201,9 @@ func TestRotates(t *testing.T) {
 		w.snapSize = 0
 		shut(t, w)
 		w = open(t, o)
+		if _, got := w.Held(); got != last+5 {
+			t.Fatalf("%d entries of %d came back", got, last+5)
+		}
 		load(t, w)
 		w.snapSize = 0
 	}
