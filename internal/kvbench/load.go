@@ -19,6 +19,7 @@ type Load struct {
 	Clients  int
 	Pipeline int  // commands that a client sends before it waits for their replies
 	Wait     bool // WAIT 1 after every write, as Redis needs it for the same promise
+	Once     bool // with Wait: one WAIT 1 after each pipeline instead
 	Read     bool // GET instead of SET
 	Bytes    int  // of a value
 	Keys     int
@@ -34,8 +35,30 @@ type Result struct {
 	Max        time.Duration `json:"max_ns"`
 }
 
-// Run loads a server.
+// patience is how long after the end of a load a client waits for the answers that it has not got.
+const patience = 10 * time.Second
+
+// Run loads a server. The time begins when all clients are connected.
 func Run(ctx context.Context, l Load) (Result, error) {
+	if l.Clients < 1 || l.Pipeline < 1 || l.Keys < 1 || l.Bytes < 0 {
+		return Result{}, fmt.Errorf("load %s: a load has clients, a pipeline and keys", l.Addr)
+	}
+	whole := ctx
+	var conns []net.Conn
+	defer func() {
+		for _, c := range conns {
+			c.Close()
+		}
+	}()
+	for range l.Clients {
+		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", l.Addr)
+		if err != nil {
+			return Result{}, fmt.Errorf("load %s: %w", l.Addr, err)
+		}
+		conns = append(conns, c)
+		_ = c.SetDeadline(time.Now().Add(l.For + patience))
+		defer context.AfterFunc(whole, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
+	}
 	ctx, cancel := context.WithTimeout(ctx, l.For)
 	defer cancel()
 	var mu sync.Mutex
@@ -43,9 +66,9 @@ func Run(ctx context.Context, l Load) (Result, error) {
 	var failed error
 	var clients sync.WaitGroup
 	began := time.Now()
-	for i := range l.Clients {
+	for i, conn := range conns {
 		clients.Go(func() {
-			took, err := l.client(ctx, i)
+			took, err := l.client(ctx, conn, i)
 			mu.Lock()
 			defer mu.Unlock()
 			all = append(all, took...)
@@ -56,23 +79,26 @@ func Run(ctx context.Context, l Load) (Result, error) {
 	}
 	clients.Wait()
 	seconds := time.Since(began).Seconds()
+	if whole.Err() != nil {
+		return Result{}, context.Cause(whole)
+	}
 	if failed != nil {
 		return Result{}, failed
 	}
 	if len(all) == 0 {
-		return Result{}, fmt.Errorf("no answers from %s", l.Addr)
+		return Result{}, fmt.Errorf("load %s: no answers", l.Addr)
 	}
-	slices.Sort(all)
-	n := uint64(len(all) * l.Pipeline)
-	return Result{n, float64(n) / seconds, all[len(all)/2], all[len(all)*99/100], all[len(all)-1]}, nil
+	return Summary(all, l.Pipeline, seconds), nil
 }
 
-func (l *Load) client(ctx context.Context, i int) (took []time.Duration, err error) {
-	conn, err := net.Dial("tcp", l.Addr)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
+// Summary is the result of rounds that took so long, each of so many operations. It sorts them; there is at least one.
+func Summary(rounds []time.Duration, operations int, seconds float64) Result {
+	slices.Sort(rounds)
+	n := uint64(len(rounds) * operations)
+	return Result{n, float64(n) / seconds, rounds[len(rounds)/2], rounds[len(rounds)*99/100], rounds[len(rounds)-1]}
+}
+
+func (l *Load) client(ctx context.Context, conn net.Conn, i int) (took []time.Duration, err error) {
 	in := resp.NewReplyReader(conn)
 	value := make([]byte, l.Bytes)
 	for j := range value {
@@ -83,7 +109,7 @@ func (l *Load) client(ctx context.Context, i int) (took []time.Duration, err err
 	for ctx.Err() == nil {
 		buf = buf[:0]
 		replies := 0
-		for range l.Pipeline {
+		for j := range l.Pipeline {
 			rnd ^= rnd << 13
 			rnd ^= rnd >> 7
 			rnd ^= rnd << 17
@@ -94,22 +120,22 @@ func (l *Load) client(ctx context.Context, i int) (took []time.Duration, err err
 				buf = resp.AppendCommand(buf, []byte("SET"), key, value)
 			}
 			replies++
-			if l.Wait && !l.Read {
+			if l.Wait && !l.Read && (!l.Once || j == l.Pipeline-1) {
 				buf = resp.AppendCommand(buf, []byte("WAIT"), []byte("1"), []byte("0"))
 				replies++
 			}
 		}
 		at := time.Now()
 		if _, err := conn.Write(buf); err != nil {
-			return took, err
+			return took, fmt.Errorf("load %s: %w", l.Addr, err)
 		}
 		for range replies {
 			v, err := in.Read()
 			if err != nil {
-				return took, err
+				return took, fmt.Errorf("load %s: %w", l.Addr, err)
 			}
 			if v.Kind == resp.Error {
-				return took, fmt.Errorf("%s: %s", l.Addr, v.Str)
+				return took, fmt.Errorf("load %s: %s", l.Addr, v.Str)
 			}
 		}
 		took = append(took, time.Since(at))

@@ -1,0 +1,201 @@
+package compare
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"understudy/internal/kvbench"
+	"understudy/view"
+)
+
+// program builds understudy.
+func program(t *testing.T) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts many processes")
+	}
+	exe := filepath.Join(t.TempDir(), "understudy")
+	if out, err := exec.Command("go", "build", "-o", exe, "understudy/cmd/understudy").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return exe
+}
+
+func needRedis(t *testing.T) {
+	t.Helper()
+	if err := RedisAvailable(); err != nil {
+		if os.Getenv("UNDERSTUDY_REQUIRE") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+}
+
+// none fails the test unless all processes of a closed service are gone, and its files.
+func none(t *testing.T, s *Service) {
+	t.Helper()
+	for _, p := range s.all {
+		select {
+		case <-p.done:
+		default:
+			t.Errorf("%s runs on", p.Name)
+		}
+	}
+	if _, err := os.Stat(s.dir); !os.IsNotExist(err) {
+		t.Errorf("its files are there: %v", err)
+	}
+}
+
+func TestOurs(t *testing.T) {
+	s, err := Ours(t.Context(), "ours", OursOptions{Exe: program(t), Servers: 3, Suspect: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer none(t, s)
+	defer s.Close()
+	r, err := kvbench.Run(t.Context(), kvbench.Load{Addr: s.Addr, Clients: 2, Pipeline: 4, Bytes: 64, Keys: 100, For: 200 * time.Millisecond})
+	if err != nil || r.Operations == 0 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if s.CPU() == 0 {
+		t.Error("the servers took no processor time")
+	}
+	own, err := FollowViews("own", s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	former := s.Addr
+	outcomes, twice, err := s.Fail(t.Context(), Frozen, Follow("redis", s, false), own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if twice == 0 || len(outcomes) != 2 || s.Addr == former {
+		t.Fatalf("%v, %v, at %s", outcomes, twice, s.Addr)
+	}
+	for _, o := range outcomes {
+		// It was silent until it was suspected, and the writers noticed.
+		if o.Lost != 0 || o.Acked == 0 || o.Blackout < time.Second/2 {
+			t.Errorf("%+v", o)
+		}
+	}
+}
+
+func TestJoin(t *testing.T) {
+	const keys = 1000
+	s, err := Ours(t.Context(), "ours", OursOptions{Exe: program(t), Servers: 1, Suspect: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer none(t, s)
+	defer s.Close()
+	if err := Fill(t.Context(), s.Addr, keys); err != nil {
+		t.Fatal(err)
+	}
+	p, err := StartProber(t.Context(), s.Addr, 2, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := time.Now()
+	backup, err := s.Join(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Await(t.Context(), "a backup", Protected); err != nil {
+		t.Fatal(err)
+	}
+	to := time.Now()
+	if longest, n := p.Longest(from, to); n == 0 || longest == 0 {
+		t.Errorf("%d probes, the longest %v", n, longest)
+	}
+	if _, n := p.Longest(to, from); n != 0 {
+		t.Errorf("%d probes in no time", n)
+	}
+	if err := backup.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Await(t.Context(), "a primary alone", Alone); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRedis(t *testing.T) {
+	needRedis(t)
+	if testing.Short() {
+		t.Skip("waits for Sentinels")
+	}
+	s, err := Redis(t.Context(), "Redis", RedisOptions{Replicas: 2, Sentinels: 3, DownAfter: 200 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer none(t, s)
+	defer s.Close()
+	for _, once := range []bool{false, true} {
+		r, err := kvbench.Run(t.Context(), kvbench.Load{Addr: s.Addr, Clients: 2, Pipeline: 4, Wait: true, Once: once, Bytes: 64, Keys: 100, For: 200 * time.Millisecond})
+		if err != nil || r.Operations == 0 {
+			t.Fatalf("%+v, %v", r, err)
+		}
+	}
+	outcomes, _, err := s.Fail(t.Context(), Killed, Follow("set", s, false), Follow("wait", s, true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range outcomes {
+		if o.Acked == 0 || o.Blackout < 200*time.Millisecond {
+			t.Errorf("%+v", o)
+		}
+	}
+}
+
+func TestEtcd(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds etcd")
+	}
+	exe, err := BuildEtcd(t.Context(), t.TempDir())
+	if err != nil {
+		t.Skip(err) // its modules cannot be had
+	}
+	s, err := Etcd(t.Context(), "etcd", exe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer none(t, s)
+	defer s.Close()
+	r, err := LoadEtcd(t.Context(), kvbench.Load{Addr: s.Addr, Clients: 2, Pipeline: 4, Bytes: 64, Keys: 100, For: 200 * time.Millisecond})
+	if err != nil || r.Operations == 0 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := LoadEtcd(ctx, kvbench.Load{Addr: s.Addr, Clients: 1, Pipeline: 1, Keys: 1, For: time.Minute}); err == nil {
+		t.Error("a load that was cancelled went on")
+	}
+}
+
+// A service that does not start says why.
+func TestStartFails(t *testing.T) {
+	for _, exe := range []string{"/nowhere/understudy", "/bin/false"} {
+		if s, err := Ours(t.Context(), "ours", OursOptions{Exe: exe, Servers: 2, Suspect: time.Second}); err == nil {
+			s.Close()
+			t.Errorf("%s: started", exe)
+		} else {
+			t.Log(err)
+		}
+	}
+}
+
+func TestProtected(t *testing.T) {
+	a := view.Answer{View: view.View{Number: 2, Primary: "a", Backup: "b"}, Acked: true}
+	if Protected(a) || Alone(a) {
+		t.Error("a backup that is not in sync protects")
+	}
+	if a.InSync = true; !Protected(a) {
+		t.Error("a backup in sync does not protect")
+	}
+}
