@@ -1,12 +1,15 @@
 package kv
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
+
+	goredis "github.com/redis/go-redis/v9"
 )
 
 // exe is the program under test.
@@ -24,6 +27,7 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
+	goredis.SetLogger(silence{})
 	exe = filepath.Join(dir, "understudy")
 	if out, err := exec.Command("go", "build", "-o", exe, "understudy/cmd/understudy").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build understudy: %v\n%s", err, out)
@@ -31,6 +35,11 @@ func testMain(m *testing.M) int {
 	}
 	return m.Run()
 }
+
+// silence takes what go-redis says of failovers.
+type silence struct{}
+
+func (silence) Printf(context.Context, string, ...any) {}
 
 // long skips a test in short mode.
 func long(t *testing.T) {
