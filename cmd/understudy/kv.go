@@ -78,6 +78,9 @@ Prints one JSON line {"listen": ADDRESS, "log": ADDRESS} when it is ready.`,
 			if o.Views, err = viewCopies(views, id); err != nil {
 				return err
 			}
+			for i, v := range o.Views {
+				o.Views[i] = &complaining{Copy: v, log: o.Log}
+			}
 			register, closer, err := open.OpenURL(c.Context(), arbiterURL, replicaArbiter(arbiterURL, id, false, true))
 			if err != nil {
 				return err

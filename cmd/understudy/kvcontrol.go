@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -106,7 +107,7 @@ Prints one JSON line {"listen": ADDRESS, "sentinel": ADDRESS} when it is ready.`
 			mux.Handle("/v1/groups", registers)
 			mux.Handle("/v1/groups/", registers)
 			mux.Handle("/", httpview.NewServer(views, log, options...))
-			srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 64 << 10, BaseContext: func(net.Listener) context.Context { return ctx }}
+			srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 64 << 10, BaseContext: func(net.Listener) context.Context { return ctx }, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 			context.AfterFunc(ctx, func() { _ = srv.Close() })
 			if err := srv.Serve(ln); ctx.Err() == nil {
 				return err

@@ -4,6 +4,7 @@ package kvbench
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"slices"
@@ -24,6 +25,7 @@ type Load struct {
 	Bytes    int  // of a value
 	Keys     int
 	For      time.Duration
+	TLS      *tls.Config // nil: none
 }
 
 // Result is what came of it.
@@ -54,6 +56,9 @@ func Run(ctx context.Context, l Load) (Result, error) {
 		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", l.Addr)
 		if err != nil {
 			return Result{}, fmt.Errorf("load %s: %w", l.Addr, err)
+		}
+		if l.TLS != nil {
+			c = tls.Client(c, l.TLS)
 		}
 		conns = append(conns, c)
 		_ = c.SetDeadline(time.Now().Add(l.For + patience))
