@@ -69,12 +69,12 @@ func TestOurs(t *testing.T) {
 		t.Fatal(err)
 	}
 	former := s.Addr
-	outcomes, twice, err := s.Fail(t.Context(), Frozen, Follow("redis", s, false), own)
+	outcomes, steps, err := s.Fail(t.Context(), Frozen, Follow("redis", s, false), own)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if twice == 0 || len(outcomes) != 2 || s.Addr == former {
-		t.Fatalf("%v, %v, at %s", outcomes, twice, s.Addr)
+	if steps.Twice == 0 || steps.View > steps.Twice || len(outcomes) != 2 || s.Addr == former {
+		t.Fatalf("%v, %v, at %s", outcomes, steps, s.Addr)
 	}
 	for _, o := range outcomes {
 		// It was silent until it was suspected, and the writers noticed.

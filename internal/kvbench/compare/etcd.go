@@ -53,7 +53,7 @@ func (s *Service) etcd(ctx context.Context, exe string) error {
 	if err != nil {
 		return err
 	}
-	s.Addr = ready["listen"]
+	s.Addr, s.Version = ready["listen"], ready["version"]
 	s.servers[s.Addr] = p
 	return nil
 }

@@ -122,9 +122,14 @@ type Outcome struct {
 // recovery is how long a service may take to take writes again.
 const recovery = 60 * time.Second
 
-// Fail has the writers write, loses the primary, waits until all write again, and counts. twice is the time from the failure until a
-// group of ours was protected again; 0 for Redis. The writers are closed.
-func (s *Service) Fail(ctx context.Context, how Failure, writers ...*Writer) (outcomes []Outcome, twice time.Duration, err error) {
+// Steps are the times from the failure until what the view service said of a group of ours; 0 for Redis.
+type Steps struct {
+	View  time.Duration // another server is primary
+	Twice time.Duration // the data is on two servers again
+}
+
+// Fail has the writers write, loses the primary, waits until all write again, and counts. The writers are closed.
+func (s *Service) Fail(ctx context.Context, how Failure, writers ...*Writer) (outcomes []Outcome, steps Steps, err error) {
 	life, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	defer func() {
@@ -138,10 +143,10 @@ func (s *Service) Fail(ctx context.Context, how Failure, writers ...*Writer) (ou
 		running.Go(func() { w.run(life) })
 	}
 	if err := each(ctx, writers, "write", func(w *Writer) bool { return w.acks >= 200 }); err != nil {
-		return nil, 0, err
+		return nil, steps, err
 	}
 	if err := pause(ctx, time.Second); err != nil {
-		return nil, 0, err
+		return nil, steps, err
 	}
 	for _, w := range writers {
 		w.mu.Lock()
@@ -152,7 +157,7 @@ func (s *Service) Fail(ctx context.Context, how Failure, writers ...*Writer) (ou
 	var before view.Answer
 	if s.Views != nil {
 		if before, err = s.Await(ctx, "a protected group", Protected); err != nil {
-			return nil, 0, err
+			return nil, steps, err
 		}
 		lost = s.Primary()
 	}
@@ -163,33 +168,36 @@ func (s *Service) Fail(ctx context.Context, how Failure, writers ...*Writer) (ou
 		err = lost.Freeze()
 	}
 	if err != nil {
-		return nil, 0, err
+		return nil, steps, err
 	}
 	gone := time.Now()
 	if s.Views != nil {
-		if _, err := s.Await(ctx, "a protected group after the failure", func(a view.Answer) bool {
-			return a.View.Number > before.View.Number && Protected(a)
-		}); err != nil {
-			return nil, 0, err
+		newer := func(a view.Answer) bool { return a.View.Number > before.View.Number }
+		if _, err = s.Await(ctx, "a view after the failure", newer); err != nil {
+			return nil, steps, err
 		}
-		twice = time.Since(failed)
+		steps.View = time.Since(failed)
+		if _, err = s.Await(ctx, "a protected group after the failure", func(a view.Answer) bool { return newer(a) && Protected(a) }); err != nil {
+			return nil, steps, err
+		}
+		steps.Twice = time.Since(failed)
 	}
 	if err := each(ctx, writers, "write again", func(w *Writer) bool { return w.began.After(gone) }); err != nil {
-		return nil, 0, err
+		return nil, steps, err
 	}
 	if err := pause(ctx, time.Second); err != nil {
-		return nil, 0, err
+		return nil, steps, err
 	}
 	stop()
 	running.Wait()
 	for _, w := range writers {
 		missing, err := s.missing(ctx, w)
 		if err != nil {
-			return nil, 0, err
+			return nil, steps, err
 		}
 		outcomes = append(outcomes, Outcome{w.Name, w.gap, w.acks, missing})
 	}
-	return outcomes, twice, nil
+	return outcomes, steps, nil
 }
 
 // each waits until all writers are as they should be.

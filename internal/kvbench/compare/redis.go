@@ -31,8 +31,8 @@ func RedisAvailable() error {
 	return nil
 }
 
-// RedisVersion is the number that the installed server says about itself.
-func RedisVersion() string {
+// redisVersion is the number that the installed server says about itself.
+func redisVersion() string {
 	out, _ := exec.Command(redisServer, "--version").Output()
 	if _, after, ok := strings.Cut(string(out), "v="); ok {
 		v, _, _ := strings.Cut(after, " ")
@@ -58,6 +58,7 @@ func Redis(ctx context.Context, name string, o RedisOptions) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.Version = redisVersion()
 	return s.orClosed(s.redisGroup(ctx, o))
 }
 

@@ -15,6 +15,7 @@ import (
 // Service is a group of servers that hold the same data.
 type Service struct {
 	Name      string   // what tables call it
+	Version   string   // of the program, where it tells
 	Addr      string   // host:port of the server that takes writes
 	Group     string   // its name for clients of Sentinel
 	Sentinels []string // host:port where these ask who takes writes

@@ -1,5 +1,5 @@
 // Command etcd is one etcd server, all by itself, for benchmarks: etcd's own code with its own defaults, on loopback. It prints
-// one JSON line {"listen": ADDRESS} when it is ready, and ends with a signal.
+// one JSON line {"listen": ADDRESS, "version": VERSION} when it is ready, and ends with a signal.
 //
 //	go -C arbiter/etcdstore/etcdtest run ./etcd --dir DIR
 package main
@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"go.etcd.io/etcd/api/v3/version"
 	"go.etcd.io/etcd/server/v3/embed"
 )
 
@@ -59,7 +60,7 @@ func serve(dir, listen string, stdout io.Writer) error {
 	case <-stop:
 		return nil
 	}
-	if err := json.NewEncoder(stdout).Encode(map[string]string{"listen": e.Clients[0].Addr().String()}); err != nil {
+	if err := json.NewEncoder(stdout).Encode(map[string]string{"listen": e.Clients[0].Addr().String(), "version": version.Version}); err != nil {
 		return err
 	}
 	select {
