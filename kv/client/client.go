@@ -26,10 +26,12 @@ type Options struct {
 	Group string
 	Views []httpview.Copy // copies of the view service, asked in this order until one answers
 
-	ID       string        // names the client to the servers, unique; default: random
-	Password string        // empty: none
-	TLS      *tls.Config   // nil: none; without a ServerName, servers must show certificates of their names in views
-	Timeout  time.Duration // silence after which a server is given up and the view service asked; default 1 s
+	ID       string      // names the client to the servers, unique; default: random
+	Password string      // empty: none
+	TLS      *tls.Config // nil: none; without a ServerName, servers must show certificates of their names in views
+	// Dial connects to a server. Default: by TCP.
+	Dial    func(ctx context.Context, addr string) (net.Conn, error)
+	Timeout time.Duration // silence after which a server is given up and the view service asked; default 1 s
 }
 
 // Client does one operation at a time: use several for operations side by side. Safe for concurrent use.
@@ -64,6 +66,10 @@ func New(o Options) (*Client, error) {
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = time.Second
+	}
+	if o.Dial == nil {
+		var d net.Dialer
+		o.Dial = func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) }
 	}
 	return &Client{opt: o}, nil
 }
@@ -180,8 +186,7 @@ func (c *Client) connect(ctx context.Context) error {
 			return err
 		}
 	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", c.addr)
+	conn, err := c.opt.Dial(ctx, c.addr)
 	if err != nil {
 		return err
 	}

@@ -2,10 +2,12 @@ package kv
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -82,13 +84,14 @@ func startGroup(t *testing.T, o options) *group {
 		}
 	})
 	g.startControl("0", "0")
-	var copts httpview.ClientOptions
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) { return g.dial(ctx, addr) }}
+	t.Cleanup(transport.CloseIdleConnections)
 	url := "http://"
 	if o.tls != "" {
-		copts.TLS, url = g.identity(control.UserName).Client(control.Name), "https://"
+		transport.TLSClientConfig, url = g.identity(control.UserName).Client(control.Name), "https://"
 	}
 	var err error
-	if g.views, err = httpview.NewClient(url+g.control.ready["listen"], copts); err != nil {
+	if g.views, err = httpview.NewClient(url+g.control.ready["listen"], httpview.ClientOptions{Transport: transport}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range o.servers {
@@ -285,10 +288,23 @@ func (g *group) identity(name string) *pki.Identity {
 	return id
 }
 
+// dial connects as clients do: from their namespace, if they have one.
+func (g *group) dial(ctx context.Context, addr string) (c net.Conn, err error) {
+	d := net.Dialer{Timeout: 5 * time.Second}
+	if g.o.net == nil {
+		return d.DialContext(ctx, "tcp", addr)
+	}
+	err = g.o.net.From("client", func() error {
+		c, err = d.DialContext(ctx, "tcp", addr)
+		return err
+	})
+	return c, err
+}
+
 // client is a client of ours.
 func (g *group) client() *client.Client {
 	g.t.Helper()
-	o := client.Options{Group: groupName, Views: []httpview.Copy{g.views}, Timeout: 500 * time.Millisecond}
+	o := client.Options{Group: groupName, Views: []httpview.Copy{g.views}, Timeout: 500 * time.Millisecond, Dial: g.dial}
 	if g.o.tls != "" {
 		o.TLS = g.identity(control.UserName).Client("")
 	}
@@ -328,14 +344,26 @@ func (r *raw) do(t *testing.T, words ...string) string {
 
 func (r *raw) try(words ...string) (resp.Value, error) {
 	_ = r.SetDeadline(time.Now().Add(patience))
+	if _, err := r.Write(command(words...)); err != nil {
+		return resp.Value{}, err
+	}
+	return r.in.Read()
+}
+
+// send sends a command and does not wait for its reply.
+func (r *raw) send(t *testing.T, words ...string) {
+	t.Helper()
+	if _, err := r.Write(command(words...)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func command(words ...string) []byte {
 	var args [][]byte
 	for _, w := range words {
 		args = append(args, []byte(w))
 	}
-	if _, err := r.Write(resp.AppendCommand(nil, args...)); err != nil {
-		return resp.Value{}, err
-	}
-	return r.in.Read()
+	return resp.AppendCommand(nil, args...)
 }
 
 // info reads a field of INFO of a server, whatever its part; empty if it does not answer.

@@ -18,9 +18,6 @@ var exe string
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
-	if os.Getenv(envLoad) != "" {
-		return loadMain()
-	}
 	dir, err := os.MkdirTemp("", "understudy-kv-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

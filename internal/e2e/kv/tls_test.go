@@ -18,12 +18,12 @@ import (
 )
 
 // certificates makes those of a group, as a user does.
-func certificates(t *testing.T, servers ...string) string {
+func certificates(t *testing.T, address func(part string) string, servers ...string) string {
 	t.Helper()
 	dir := t.TempDir()
-	all := [][]string{{"ca"}, {"host", control.Name, "--address", "127.0.0.1"}, {"host", control.UserName}}
-	for _, s := range servers {
-		all = append(all, []string{"host", s, "--address", "127.0.0.1"})
+	all := [][]string{{"ca"}, {"host", control.UserName}}
+	for _, s := range append(servers, control.Name) {
+		all = append(all, []string{"host", s, "--address", address(s)})
 	}
 	for _, args := range all {
 		if out, err := exec.CommandContext(t.Context(), exe, append(append([]string{"cert"}, args...), "--dir", dir)...).CombinedOutput(); err != nil {
@@ -33,10 +33,12 @@ func certificates(t *testing.T, servers ...string) string {
 	return dir
 }
 
+func loopback(string) string { return "127.0.0.1" }
+
 // TestTLS: every connection of a group with certificates is encrypted, and both ends have shown theirs.
 func TestTLS(t *testing.T) {
 	long(t)
-	dir := certificates(t, "kv1", "kv2")
+	dir := certificates(t, loopback, "kv1", "kv2")
 	g := startGroup(t, options{servers: 2, tls: dir})
 	a := g.protected()
 	l := g.load(4)
@@ -91,7 +93,7 @@ func TestTLS(t *testing.T) {
 		}
 	})
 	t.Run("strangers", func(t *testing.T) {
-		elsewhere := certificates(t, "kv1", "kv2", "kv3")
+		elsewhere := certificates(t, loopback, "kv1", "kv2", "kv3")
 		foreign, err := pki.Load(elsewhere, control.UserName)
 		if err != nil {
 			t.Fatal(err)
