@@ -41,6 +41,9 @@ const (
 	// KindEpochEnd ends an epoch: its data is the machine's state apart from RAM. Only with it do the parts before
 	// it count, and they all do.
 	KindEpochEnd
+	// KindDiskSum completes a read of a disk that both sides reach, without what was read: whoever replays it reads
+	// the sectors there (see DiskSum).
+	KindDiskSum
 )
 
 // Entry is one record of the log: at position Pos, deliver this.

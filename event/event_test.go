@@ -49,6 +49,21 @@ func TestPayloads(t *testing.T) {
 	if _, err := ParseDiskDone([]byte{1, 9}); err == nil {
 		t.Fatal("an unknown status was accepted")
 	}
+	sum := DiskSum{ID: 900, Sector: 1 << 40, Count: 16384, Sum: 1 << 63}
+	b := AppendDiskSum(nil, sum)
+	if got, err := ParseDiskSum(b); err != nil || got != sum {
+		t.Fatal(got, err)
+	}
+	for n := range b {
+		if _, err := ParseDiskSum(b[:n]); err == nil {
+			t.Fatalf("cut at %d of %d and accepted", n, len(b))
+		}
+	}
+	for _, d := range []DiskSum{{Count: 0}, {Count: MaxEntryBytes/512 + 1}} {
+		if _, err := ParseDiskSum(AppendDiskSum(nil, d)); err == nil {
+			t.Fatalf("%d sectors were accepted", d.Count)
+		}
+	}
 }
 
 func FuzzParseBatch(f *testing.F) {

@@ -64,3 +64,41 @@ func ParseDiskDone(b []byte) (DiskDone, error) {
 	}
 	return d, nil
 }
+
+// DiskSum is the payload of a KindDiskSum entry: a read that succeeded. A machine is given a KindDisk entry in its
+// place, with the sectors' bytes.
+type DiskSum struct {
+	ID     uint64
+	Sector uint64 // of 512 bytes
+	Count  uint32 // sectors
+	Sum    uint64 // xxHash64 of the bytes that the primary read
+}
+
+// AppendDiskSum appends the encoding of d to b.
+func AppendDiskSum(b []byte, d DiskSum) []byte {
+	b = binary.AppendUvarint(b, d.ID)
+	b = binary.AppendUvarint(b, d.Sector)
+	b = binary.AppendUvarint(b, uint64(d.Count))
+	return binary.LittleEndian.AppendUint64(b, d.Sum)
+}
+
+// ParseDiskSum reads what AppendDiskSum wrote.
+func ParseDiskSum(b []byte) (d DiskSum, err error) {
+	bad := fmt.Errorf("parse entry of a disk's sum: malformed")
+	var n int
+	if d.ID, n = binary.Uvarint(b); n <= 0 {
+		return DiskSum{}, bad
+	}
+	b = b[n:]
+	if d.Sector, n = binary.Uvarint(b); n <= 0 {
+		return DiskSum{}, bad
+	}
+	b = b[n:]
+	count, n := binary.Uvarint(b)
+	if n <= 0 || count == 0 || count > MaxEntryBytes/512 || len(b) != n+8 {
+		return DiskSum{}, bad
+	}
+	d.Count = uint32(count)
+	d.Sum = binary.LittleEndian.Uint64(b[n:])
+	return d, nil
+}

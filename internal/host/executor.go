@@ -79,6 +79,7 @@ type leader struct {
 	clock   clock
 	timer   *time.Timer
 	entries []event.Entry // of the present stop
+	reads   []read        // those that may go without their data
 	raw     []event.Entry
 	outs    []any
 	digest  time.Time
@@ -242,7 +243,7 @@ func (l *leader) stop(mark bool) error {
 	l.takeOutputs()
 	l.gather()
 	now := time.Now()
-	l.entries = l.entries[:0]
+	l.entries, l.reads = l.entries[:0], l.reads[:0]
 	if c, due := l.clock.due(now, m, len(l.raw) > 0 && m.Idle()); due {
 		if err := l.deliver(event.Entry{Kind: event.KindClock, Data: event.AppendClock(nil, c)}); err != nil {
 			return err
@@ -269,11 +270,15 @@ func (l *leader) stop(mark bool) error {
 		return nil
 	}
 	r.do(func(now time.Duration) {
+		l.leaveOut()
 		r.core.Hold(now, l.outs)
 		// An error says that the role was lost since the last stop: what this one delivered was never shipped
 		// and its outputs never left, so it did not happen, and the caller's loop ends.
 		_ = r.core.Append(now, l.entries)
 	})
+	for i := range l.entries {
+		r.stats.entry(l.entries[i].Kind, len(l.entries[i].Data))
+	}
 	l.tookOutputs()
 	return nil
 }
@@ -325,7 +330,9 @@ func (l *leader) deliver(e event.Entry) error {
 		d.Data = nil
 		e.Data = event.AppendDiskDone(nil, d)
 	}
-	l.r.stats.entry(e.Kind, len(e.Data))
+	if sum, ok := l.r.sumOf(e); ok {
+		l.reads = append(l.reads, read{len(l.entries), sum})
+	}
 	l.entries = append(l.entries, e)
 	return nil
 }
@@ -432,6 +439,11 @@ func (r *Replica) sayGoodbye() {
 // follow executes the log as backup until the role changes, the guest ends or the replica is stopped.
 func (r *Replica) follow() (machine.Down, error) {
 	r.begun = true
+	ctx, cancel := context.WithCancel(r.runCtx)
+	defer cancel()
+	r.mu.Lock()
+	r.unfollow = cancel
+	r.mu.Unlock()
 	if r.mode.Following == event.Checkpoint && r.staged == nil {
 		if err := r.beginEpochs(); err != nil {
 			return machine.Up, err
@@ -447,7 +459,10 @@ func (r *Replica) follow() (machine.Down, error) {
 		}
 		switch {
 		case ok:
-			if err := r.replay(e); err != nil {
+			if err := r.replay(ctx, e); err != nil {
+				if ctx.Err() != nil {
+					return machine.Up, nil // our part has ended, or we leave
+				}
 				r.do(func(now time.Duration) { r.core.Halt(now, err.Error()) })
 				return machine.Up, fmt.Errorf("%w: %w", ErrHalted, err)
 			}
@@ -477,8 +492,8 @@ func (r *Replica) follow() (machine.Down, error) {
 	}
 }
 
-// replay executes up to an entry's position and delivers it.
-func (r *Replica) replay(e event.Entry) error {
+// replay executes up to an entry's position and delivers it. If ctx ends before it could be delivered, that is the error.
+func (r *Replica) replay(ctx context.Context, e event.Entry) error {
 	if r.staged != nil {
 		return r.stageEntry(e)
 	}
@@ -502,19 +517,27 @@ func (r *Replica) replay(e event.Entry) error {
 		return r.diverged("entry %d is for position %d, the machine is at %d", e.Seq, e.Pos, m.Position())
 	}
 	r.stats.ran(uint64(e.Pos), m.TimeNs(), time.Since(begin))
-	if err := r.deliverLogged(e); err != nil {
+	if err := r.deliverLogged(ctx, e); err != nil {
 		return err
 	}
 	r.stats.entry(e.Kind, len(e.Data))
 	r.do(func(now time.Duration) {
 		r.core.Hold(now, outs)
 		r.core.ExecutedTo(now, e.Seq, m.TimeNs())
+		if _, more := r.core.Next(); e.Kind == event.KindDiskSum && !more {
+			r.core.Tick(now) // a write of the primary may wait to hear of it
+		}
 	})
 	return nil
 }
 
-func (r *Replica) deliverLogged(e event.Entry) error {
+func (r *Replica) deliverLogged(ctx context.Context, e event.Entry) error {
 	switch e.Kind {
+	case event.KindDiskSum:
+		var err error
+		if e, err = r.reread(ctx, e); err != nil {
+			return err
+		}
 	case event.KindDisk:
 		logged, err := event.ParseDiskDone(e.Data)
 		if i := int(e.Device) - len(r.disks); err == nil && i >= 0 && i < len(r.shared) {

@@ -12,7 +12,7 @@ import (
 )
 
 // ProtocolVersion is the version of the log channel. Sides of different versions refuse each other.
-const ProtocolVersion = 2
+const ProtocolVersion = 3
 
 // The frames of a state transfer, in this order where it matters; see docs/formats.md.
 const (
@@ -45,6 +45,7 @@ type machineParams struct {
 	WallClockNs uint64       `json:"wall_clock_ns"`
 	Seed        string       `json:"seed"`
 	Rate        uint32       `json:"rate"`
+	BackupReads bool         `json:"backup_reads,omitempty"` // backups read shared disks by themselves
 }
 
 type diskParams struct {

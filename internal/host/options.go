@@ -69,7 +69,11 @@ type Options struct {
 	// TakeShared is how the names of groups begin from which this one may take its shared disks: those of the same
 	// machine's former starts. Empty: from none.
 	TakeShared string
-	LANAddr    string // where the virtual LAN listens; empty: the network devices are not plugged in
+	// BackupReads says that backups read shared disks by themselves: the log has only a checksum of what was read, and a
+	// write that replaces it waits until the backup has read it too. It rests in checkpoint mode. In a pair both sides
+	// say the same; of a member the primary says it.
+	BackupReads bool
+	LANAddr     string // where the virtual LAN listens; empty: the network devices are not plugged in
 
 	// Identity, if set, is this replica's certificate: the log channel is encrypted and both ends must show
 	// certificates with their names.
@@ -91,6 +95,9 @@ type Options struct {
 	// With it, digests are taken without a backup too. A machine of the same Config that is given these
 	// entries at their positions goes through the same states.
 	Tap func(event.Entry)
+
+	readPatience time.Duration // see Replica.readsOn; 0: sharedReadPatience
+	noHold       bool          // of a test that shows what comes of that: writes do not wait for the backup's reads
 
 	Console io.Writer // what the guest says on its consoles once it may be heard; nil: nowhere
 	Log     *slog.Logger
@@ -146,6 +153,8 @@ func (o *Options) setDefaults() error {
 		}
 	}
 	switch {
+	case o.BackupReads && (o.Views == nil || o.MayFound) && (len(o.Disks) == 0 || o.Disks[len(o.Disks)-1].Shared == ""):
+		return errors.New("there is no shared disk for a backup to read")
 	case o.Mode.EpochNs != 0 && (o.Mode.EpochNs < uint64(minEpoch) || o.Mode.EpochNs > uint64(maxEpoch)):
 		return fmt.Errorf("epochs of %v: want %v to %v", time.Duration(o.Mode.EpochNs), minEpoch, maxEpoch)
 	case o.SuspectAfter < 10*time.Millisecond:

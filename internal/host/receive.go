@@ -163,7 +163,7 @@ func (r *Replica) newReceiver(c *caller) (in *receiver, err error) {
 	}
 	for i, d := range in.cfg.Disks {
 		if addr := c.Machine.Disks[i].Shared; addr != "" {
-			client, err := r.sharedDisk(r.runCtx, addr, d)
+			client, err := r.sharedDisk(r.runCtx, addr, d, c.Machine.BackupReads)
 			if err != nil {
 				in.close()
 				return nil, err
@@ -302,6 +302,7 @@ func (in *receiver) finish(body []byte) error {
 	r.nics.Store(&in.cfg.NICs)
 	r.mu.Lock()
 	r.disks, r.shared = disks, in.shared
+	r.opt.BackupReads = in.c.Machine.BackupReads
 	r.mu.Unlock()
 	r.startDisks()
 	calmCollector()

@@ -60,6 +60,7 @@ type Replica struct {
 	timeline Timeline
 	heardAt  time.Time // when the newest message of the primary came
 	claims   sync.WaitGroup
+	unfollow context.CancelFunc // ends what the executor waits for as a backup
 
 	stage  sync.Mutex    // held by whoever uses machine, disks and RAM: the executor, or a transfer that makes them
 	wake   chan struct{} // capacity 1: something for the executor
@@ -283,6 +284,10 @@ func (r *Replica) meet() error {
 		ch, life, err := acceptPrimary(r.opt.Listener, r.opt.Identity, r.opt.Group, r.opt.Name, r.opt.Peer, r.life,
 			func(err error) { r.log.Warn(err.Error()) },
 			func(theirs machineParams) error {
+				if theirs.BackupReads != r.opt.BackupReads {
+					return fmt.Errorf("who reads shared disks differs: the primary has --shared-disk-reads %s, the backup %s",
+						ReadsName(theirs.BackupReads), ReadsName(r.opt.BackupReads))
+				}
 				if err := adopt(&r.opt.Machine, theirs); err != nil {
 					return err
 				}
@@ -353,6 +358,7 @@ func (r *Replica) startDisks() {
 
 func (r *Replica) hello(to string, view uint64) hello {
 	p := describe(&r.opt.Machine)
+	p.BackupReads = r.opt.BackupReads
 	for i, c := range r.shared {
 		p.Disks[len(r.disks)+i].Shared = c.Addr()
 	}
@@ -419,6 +425,7 @@ func (r *Replica) step(ch *logchannel.Channel, kind byte, body []byte) error {
 		}
 		if m.Type == replica.MsgAppend {
 			r.heardAt = time.Now()
+			r.readAhead(m.Entries)
 		}
 		r.core.Step(now, m)
 	})
@@ -506,6 +513,11 @@ func (r *Replica) do(f func(now time.Duration)) {
 	} else if was == leads && role != leads {
 		r.restShared()
 	}
+	if role == replica.Primary {
+		r.tellShared()
+	} else if follows(was) && !follows(role) && r.unfollow != nil {
+		r.unfollow()
+	}
 	r.timeline.note(time.Now(), r.core, ready)
 	r.note(was)
 }
@@ -560,6 +572,9 @@ func (r *Replica) tick() {
 			r.do(func(now time.Duration) {
 				r.core.Tick(now)
 				r.checkFence(now)
+				for _, c := range r.shared {
+					c.Watch()
+				}
 			})
 		}
 	}

@@ -13,12 +13,13 @@ import (
 
 // A shared disk is outside of both machines (VMware FT, section 4.1). So a request is an output like a frame: it waits at
 // the gate until the backup would make it too. Only the primary's is carried out; what comes of it is in the log,
-// what was read included. A new primary issues again what its machine has in flight: it cannot know how far the former
+// what was read included, unless the backup reads that by itself (Options.BackupReads; reread.go). A new primary issues again what its machine has in flight: it cannot know how far the former
 // one came, and the fence of the disk's server makes sure that this one comes no further.
 
 // openShared makes a client of shared disk number i of the machine.
 func (r *Replica) openShared(ctx context.Context, i int, addr string) error {
 	o := r.sharedOptions(addr)
+	o.BackupReads = r.opt.BackupReads
 	info, err := shareddisk.Look(ctx, o)
 	if err != nil {
 		return err
@@ -29,8 +30,9 @@ func (r *Replica) openShared(ctx context.Context, i int, addr string) error {
 }
 
 // sharedDisk makes a client of the shared disk that a primary's machine has.
-func (r *Replica) sharedDisk(ctx context.Context, addr string, want machine.Disk) (*shareddisk.Client, error) {
+func (r *Replica) sharedDisk(ctx context.Context, addr string, want machine.Disk, backupReads bool) (*shareddisk.Client, error) {
 	o := r.sharedOptions(addr)
+	o.BackupReads = backupReads
 	info, err := shareddisk.Look(ctx, o)
 	if err != nil {
 		return nil, err
@@ -70,6 +72,7 @@ func (r *Replica) leadShared() (stint uint64, ok bool) {
 	for i, c := range r.shared {
 		c.Lead(uint64(r.core.View()), r.m.PendingDisk(len(r.disks)+i))
 	}
+	r.tellShared()
 	return r.stints.Load(), true
 }
 

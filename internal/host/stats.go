@@ -16,6 +16,7 @@ type stats struct {
 	slowedNs atomic.Uint64
 	entries  [16]atomic.Uint64 // by kind
 	bytes    atomic.Uint64     // of entries' data
+	leftOut  atomic.Uint64     // bytes that the log does not have, as the backup reads them by itself
 	peerNs   atomic.Uint64     // guest time that the backup has executed to
 	solo     atomic.Bool
 	agreedAt atomic.Uint64

@@ -90,7 +90,9 @@ type Status struct {
 	EpochStopNs int64     `json:"epoch_stop_ns"` // time that the machine stood still for them, all together
 	ConsoleEnd  int64     `json:"console_end"`   // offset behind the last byte that the guest said on its consoles
 
-	SharedDisks []shareddisk.Status `json:"shared_disks,omitempty"` // as this replica reaches them
+	SharedDisks     []shareddisk.Status `json:"shared_disks,omitempty"`      // as this replica reaches them
+	SharedDiskReads string              `json:"shared_disk_reads,omitempty"` // from where the backup has what was read: log or disk
+	LeftOutBytes    uint64              `json:"left_out_bytes"`              // read by the primary, and not sent in the log, as the backup reads them
 }
 
 // Status tells how the replica is. It may be called from anywhere, also before the machine runs.
@@ -143,7 +145,9 @@ func (r *Replica) Status() Status {
 	}
 	for _, d := range r.shared {
 		s.SharedDisks = append(s.SharedDisks, d.Status())
+		s.SharedDiskReads = ReadsName(r.opt.BackupReads)
 	}
+	s.LeftOutBytes = r.stats.leftOut.Load()
 	g := c.GateStats()
 	s.GateOutputs, s.GateNs, s.GateMaxNs = g.Outputs, int64(g.Waited), int64(g.Longest)
 	s.GrantsWon, s.GrantsLost = r.stats.won.Load(), r.stats.lost.Load()

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,9 +31,11 @@ type Options struct {
 	Life  string // its incarnation
 	// Takes is how the names of groups begin from which this one may take the disk: those of the same machine's
 	// former starts. Empty: from none.
-	Takes    string
-	Identity *pki.Identity // needed beyond loopback
-	Log      *slog.Logger  // nil: nowhere
+	Takes string
+	// BackupReads says that backups read by themselves what the leader read: the leader's changes wait for that.
+	BackupReads bool
+	Identity    *pki.Identity // needed beyond loopback
+	Log         *slog.Logger  // nil: nowhere
 }
 
 // Info is what a disk is.
@@ -69,7 +72,7 @@ func CheckAddr(addr string, id *pki.Identity) error {
 
 // Look asks what disk is there, and whether the group may use it.
 func Look(ctx context.Context, o Options) (Info, error) {
-	conn, _, w, err := connect(ctx, &o, 0, 0)
+	conn, _, w, err := connect(ctx, &o, hello{})
 	if err != nil {
 		return Info{}, err
 	}
@@ -85,8 +88,8 @@ func (w *welcome) info() (i Info, err error) {
 	return Info{[32]byte(id), w.Sectors}, nil
 }
 
-// connect opens a connection and says hello.
-func connect(ctx context.Context, o *Options, view, session uint64) (net.Conn, *bufio.Reader, welcome, error) {
+// connect opens a connection and says hello, of which h has what is particular to it.
+func connect(ctx context.Context, o *Options, h hello) (net.Conn, *bufio.Reader, welcome, error) {
 	fail := func(err error) (net.Conn, *bufio.Reader, welcome, error) {
 		return nil, nil, welcome{}, fmt.Errorf("reach the shared disk at %s: %w", o.Addr, err)
 	}
@@ -110,7 +113,7 @@ func connect(ctx context.Context, o *Options, view, session uint64) (net.Conn, *
 	if o.Identity != nil {
 		conn = tls.Client(conn, o.Identity.Client(CertificateName))
 	}
-	h := hello{Version: Version, Group: o.Group, Host: o.Host, Life: o.Life, View: view, Session: session, Takes: o.Takes}
+	h.Version, h.Group, h.Host, h.Life, h.Takes = Version, o.Group, o.Host, o.Life, o.Takes
 	in := bufio.NewReaderSize(conn, 256<<10)
 	var w welcome
 	if _, err = conn.Write(appendJSON(nil, kindHello, h)); err == nil {
@@ -140,12 +143,17 @@ type Client struct {
 	mu      sync.Mutex
 	changed sync.Cond
 	closed  bool
-	view    uint64 // that we lead; 0: none
-	stint   uint64 // counts calls of Lead and Rest
-	queue   []event.DiskRequest
-	sent    int // Invariant: the first sent of queue went over link
+	view    uint64     // that we lead; 0: none
+	stint   uint64     // counts calls of Lead and Rest
+	queue   []*request // without an answer, in order of submission
+	sent    []*request // those of them that went over link, in this order
 	results []event.DiskDone
-	link    net.Conn // the socket, below TLS if there is any; nil: away
+	orders  uint64    // requests so far
+	guards  guards    // of a leader
+	fetched event.Seq // not leading: the newest entry of which Fetch or Reread was told
+	awaited event.Seq // the entry of the newest Reread
+	waits   time.Time // since when Reread waits; zero: it does not
+	link    net.Conn  // the socket, below TLS if there is any; nil: away
 	session uint64
 	fenced  string // why this client does not lead any more
 	err     error  // why the newest connection ended, or was not made
@@ -154,6 +162,10 @@ type Client struct {
 	boot      string // of the server's host when it was connected last
 	unflushed bool   // something was written, and answered, since the last flush
 	lost      bool   // and that may be gone
+
+	held     uint64 // requests that were held, so far
+	heldTime time.Duration
+	toldHeld bool
 }
 
 // NewClient makes a client of the disk that Look has seen.
@@ -191,7 +203,11 @@ func (c *Client) turn(view uint64, inFlight []event.DiskRequest) {
 	defer c.mu.Unlock()
 	c.view = view
 	c.stint++
-	c.queue, c.sent, c.results = append([]event.DiskRequest(nil), inFlight...), 0, nil
+	c.queue, c.sent, c.results, c.fetched, c.awaited = nil, nil, nil, 0, 0
+	c.guards.reset()
+	for _, q := range inFlight {
+		c.submitLocked(q)
+	}
 	c.boot, c.unflushed, c.lost = "", false, false
 	c.awayAt, c.err, c.fenced = time.Now(), nil, ""
 	if c.link != nil {
@@ -205,18 +221,40 @@ func (c *Client) turn(view uint64, inFlight []event.DiskRequest) {
 func (c *Client) Submit(q event.DiskRequest) {
 	c.mu.Lock()
 	if c.view != 0 {
-		c.queue = append(c.queue, q)
+		c.submitLocked(q)
 	}
 	c.mu.Unlock()
 	c.changed.Broadcast()
+}
+
+func (c *Client) submitLocked(q event.DiskRequest) {
+	c.orders++
+	r := &request{DiskRequest: q, order: c.orders}
+	c.queue = append(c.queue, r)
+	if c.o.BackupReads && q.Op == event.DiskRead {
+		c.guards.open = append(c.guards.open, &guard{read: r})
+	}
 }
 
 // Finished takes every result that waits, in order.
 func (c *Client) Finished() []event.DiskDone {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.view == 0 {
+		return nil // what there is, Reread takes
+	}
 	r := c.results
 	c.results = nil
+	if len(c.guards.open) > 0 {
+		n := len(c.guards.open)
+		c.guards.open = end(c.guards.open, func(g *guard) bool { return g.taken })
+		for _, g := range c.guards.open {
+			g.taken = g.done
+		}
+		if len(c.guards.open) < n {
+			c.changed.Broadcast()
+		}
+	}
 	return r
 }
 
@@ -234,15 +272,28 @@ type Status struct {
 	Waiting int    `json:"waiting"`         // requests without an answer
 	AwayNs  int64  `json:"away_ns"`         // how long the leader has been without a server
 	Error   string `json:"error,omitempty"` // why
+
+	Held      int    `json:"held"`        // leader: requests that wait for the backup to read what they replace
+	HeldNs    int64  `json:"held_ns"`     // how long the oldest of them has waited
+	HeldTotal uint64 `json:"held_total"`  // requests that were held, so far
+	HeldAllNs int64  `json:"held_all_ns"` // and for how long, all together
+	ReadingNs int64  `json:"reading_ns"`  // backup: for how long it has tried to read what the primary read
 }
 
 // Status tells how the client is.
 func (c *Client) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := Status{Addr: c.o.Addr, Up: c.link != nil, Waiting: len(c.queue), Error: c.fenced}
+	s := Status{Addr: c.o.Addr, Up: c.view != 0 && c.link != nil, Waiting: len(c.queue), Error: c.fenced, HeldTotal: c.held, HeldAllNs: int64(c.heldTime)}
+	n, oldest := c.heldLocked()
+	s.Held, s.HeldNs = n, int64(oldest)
+	if !c.waits.IsZero() {
+		s.ReadingNs = int64(time.Since(c.waits))
+	}
 	if c.view != 0 && c.link == nil {
 		s.AwayNs = int64(time.Since(c.awayAt))
+	}
+	if c.link == nil && (c.view != 0 || len(c.queue) > 0) {
 		if s.Error == "" && c.err != nil {
 			s.Error = c.err.Error()
 		}
@@ -263,25 +314,25 @@ func (c *Client) Close() {
 	c.done.Wait()
 }
 
-// work keeps a connection while this replica leads.
+// work keeps a connection while this replica leads, or has something to read as a backup.
 func (c *Client) work() {
 	backoff := minBackoff
 	for {
 		c.mu.Lock()
-		for (c.view == 0 || c.fenced != "") && !c.closed {
+		for (c.view == 0 && len(c.queue) == 0 || c.fenced != "") && !c.closed {
 			c.changed.Wait()
 		}
 		if c.closed {
 			c.mu.Unlock()
 			return
 		}
-		view, stint := c.view, c.stint
+		stint := c.stint
 		c.session++
-		session := c.session
+		h := hello{View: c.view, Session: c.session, Reads: c.view == 0}
 		c.mu.Unlock()
 
 		began := time.Now()
-		err := c.connectAndServe(view, stint, session)
+		err := c.connectAndServe(h, stint)
 		c.mu.Lock()
 		if c.closed || c.stint != stint {
 			c.mu.Unlock()
@@ -314,8 +365,8 @@ func (c *Client) work() {
 }
 
 // connectAndServe is one connection, from the announcement to its end.
-func (c *Client) connectAndServe(view, stint, session uint64) error {
-	conn, in, w, err := connect(c.ctx, &c.o, view, session)
+func (c *Client) connectAndServe(h hello, stint uint64) error {
+	conn, in, w, err := connect(c.ctx, &c.o, h)
 	if err != nil {
 		return err
 	}
@@ -332,14 +383,21 @@ func (c *Client) connectAndServe(view, stint, session uint64) error {
 		c.mu.Unlock()
 		return net.ErrClosed
 	}
-	if c.boot != "" && c.boot != w.Boot && c.unflushed {
+	if !h.Reads && c.boot != "" && c.boot != w.Boot && c.unflushed {
 		c.lost = true
 		c.o.Log.Error("the host of the shared disk was started anew: writes that were not flushed may be lost, the next flush will fail", "addr", c.o.Addr)
 	}
 	c.boot = w.Boot
-	c.link, c.sent, c.err = link, 0, nil
+	c.link, c.sent, c.err = link, nil, nil
+	for _, q := range c.queue {
+		q.sent = false
+	}
 	c.mu.Unlock()
-	c.o.Log.Info("leads at the shared disk", "addr", c.o.Addr, "view", view)
+	if h.Reads {
+		c.o.Log.Info("reads by itself at the shared disk", "addr", c.o.Addr)
+	} else {
+		c.o.Log.Info("leads at the shared disk", "addr", c.o.Addr, "view", h.View)
+	}
 
 	var reader sync.WaitGroup
 	var readErr error
@@ -374,18 +432,15 @@ const writeAtOnce = 256 << 10
 func (c *Client) write(conn, link net.Conn) error {
 	var b []byte
 	for {
-		b = b[:0]
 		c.mu.Lock()
-		for c.link == link && !c.closed && c.sent == len(c.queue) {
-			c.changed.Wait()
-		}
-		if c.link != link || c.closed {
-			c.mu.Unlock()
-			return net.ErrClosed
-		}
-		for c.sent < len(c.queue) && len(b) < writeAtOnce {
-			b = appendRequest(b, c.queue[c.sent])
-			c.sent++
+		for b = b[:0]; len(b) == 0; {
+			if c.link != link || c.closed {
+				c.mu.Unlock()
+				return net.ErrClosed
+			}
+			if b = c.sendableLocked(b); len(b) == 0 {
+				c.changed.Wait()
+			}
 		}
 		c.mu.Unlock()
 		if _, err := conn.Write(b); err != nil {
@@ -417,8 +472,11 @@ func (c *Client) read(in *bufio.Reader, link net.Conn) error {
 			if err != nil {
 				return err
 			}
-			if why == refusedView {
+			switch why {
+			case refusedView:
 				return &RefusedError{c.o.Addr, "another one leads by now", true}
+			case refusedWrite:
+				return &RefusedError{c.o.Addr, "who follows may only read", false}
 			}
 			return &RefusedError{c.o.Addr, "this replica has a newer connection", false}
 		default:
@@ -434,10 +492,10 @@ func (c *Client) answered(link net.Conn, d event.DiskDone) error {
 	if c.link != link {
 		return net.ErrClosed
 	}
-	if c.sent == 0 || c.queue[0].ID != d.ID {
+	if len(c.sent) == 0 || c.sent[0].ID != d.ID {
 		return fmt.Errorf("%w: an answer to nothing that was asked", ErrFrame)
 	}
-	q := c.queue[0]
+	q := c.sent[0]
 	if want := len(d.Data); q.Op == event.DiskRead && d.Status == event.DiskOK && want != int(q.Count)*512 || q.Op != event.DiskRead && want != 0 {
 		return fmt.Errorf("%w: an answer of %d bytes", ErrFrame, want)
 	}
@@ -451,10 +509,13 @@ func (c *Client) answered(link net.Conn, d event.DiskDone) error {
 	case q.Op == event.DiskWrite || q.Op == event.DiskDiscard:
 		c.unflushed = true
 	}
-	c.queue[0] = event.DiskRequest{}
-	c.queue = c.queue[1:]
-	c.sent--
+	c.sent = slices.Delete(c.sent, 0, 1)
+	i := slices.Index(c.queue, q)
+	c.queue = slices.Delete(c.queue, i, i+1)
 	c.results = append(c.results, d)
+	if c.guards.read(q, d.Status == event.DiskOK) || c.view == 0 {
+		c.changed.Broadcast()
+	}
 	c.wake()
 	return nil
 }

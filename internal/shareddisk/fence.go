@@ -174,6 +174,19 @@ func (f *fence) check(h *hello) *refused {
 	return nil
 }
 
+// checkReader tells whether h may read what its group has on the disk. Who leads the group is no matter.
+func (f *fence) checkReader(h *hello) *refused {
+	switch {
+	case arbiter.ValidGroup(h.Group) != nil || h.Host == "" || h.Life == "" || h.View != 0:
+		return &refused{text: "group, host or life missing or malformed, or a view"}
+	case h.Group == f.Group:
+		return nil
+	case slices.Contains(f.Former, h.Group):
+		return &refused{fmt.Sprintf("group %s has lost the disk", h.Group), true}
+	}
+	return &refused{text: fmt.Sprintf("group %s has nothing on the disk", h.Group)}
+}
+
 // announce takes h for the one who leads from now on. A *refused says that it is not.
 func (f *fence) announce(h *hello) error {
 	if f.broken != nil {

@@ -15,7 +15,7 @@ import (
 )
 
 // Version is the version of the protocol. Sides of different versions refuse each other.
-const Version = 1
+const Version = 2
 
 // The kinds of frames. docs/formats.md has the contents.
 const (
@@ -50,6 +50,7 @@ type hello struct {
 	View    uint64 `json:"view"`            // that it leads; 0: it only wants to know what disk this is
 	Session uint64 `json:"session"`         // connections of one life have rising numbers
 	Takes   string `json:"takes,omitempty"` // how the names of groups begin from which it may take the disk
+	Reads   bool   `json:"reads,omitempty"` // it announces nothing, and reads what the disk's group has there: a backup
 }
 
 // welcome answers it.
@@ -178,6 +179,7 @@ type refusal byte
 const (
 	refusedView    refusal = iota + 1 // a later view was announced, or another group has the disk
 	refusedSession                    // the same replica has a newer connection, or this one never led
+	refusedWrite                      // this connection only reads
 )
 
 func appendRefusal(b []byte, id uint64, why refusal) []byte {
@@ -186,7 +188,7 @@ func appendRefusal(b []byte, id uint64, why refusal) []byte {
 
 func parseRefusal(b []byte) (refusal, error) {
 	_, n := binary.Uvarint(b)
-	if n <= 0 || len(b) != n+1 || b[n] != byte(refusedView) && b[n] != byte(refusedSession) {
+	if n <= 0 || len(b) != n+1 || b[n] < byte(refusedView) || b[n] > byte(refusedWrite) {
 		return 0, fmt.Errorf("%w: malformed refusal", ErrFrame)
 	}
 	return refusal(b[n]), nil

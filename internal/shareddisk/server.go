@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"understudy/event"
 	"understudy/internal/disk"
 	"understudy/internal/pki"
 )
@@ -47,7 +48,7 @@ type Server struct {
 	leader *session // whose requests are carried out; nil: nobody's
 
 	// with mu held
-	requests, refusals, connections, refusedHellos uint64
+	requests, backupReads, refusals, connections, refusedHellos uint64
 
 	conns   sync.WaitGroup
 	connsMu sync.Mutex
@@ -235,10 +236,17 @@ func (s *Server) greet(c *session, conn net.Conn) welcome {
 func (s *Server) announceLocked(c *session) error {
 	s.connections++
 	h := &c.hello
-	if h.View == 0 {
-		if r := s.fence.check(h); r != nil {
-			return r
-		}
+	var r *refused
+	switch {
+	case h.Reads:
+		r = s.fence.checkReader(h)
+	case h.View == 0:
+		r = s.fence.check(h)
+	}
+	if r != nil {
+		return r
+	}
+	if h.Reads || h.View == 0 {
 		return nil
 	}
 	// A connection that was opened and given up by its client may be heard after the next one.
@@ -264,8 +272,19 @@ func (s *Server) carryOut(c *session, body, b []byte) ([]byte, error) {
 		s.requests++
 		return appendAnswer(b, s.disk.Do(q)), nil
 	}
-	s.refusals++
 	why := refusedSession
+	if c.hello.Reads {
+		// Between announcements and requests like any other: it sees no half of a write.
+		if q.Op == event.DiskRead && c.hello.Group == s.fence.Group {
+			s.backupReads++
+			return appendAnswer(b, s.disk.Do(q)), nil
+		}
+		why = refusedView
+		if q.Op != event.DiskRead {
+			why = refusedWrite
+		}
+	}
+	s.refusals++
 	if c.hello.View > 0 && (c.hello.Group != s.fence.Group || c.hello.View != s.fence.View || c.hello.Life != s.fence.Life) {
 		why = refusedView
 	}
@@ -285,6 +304,7 @@ type ServerStatus struct {
 	Host          string `json:"host"`  // who leads it
 	Connected     bool   `json:"connected"`
 	Requests      uint64 `json:"requests"`       // carried out
+	BackupReads   uint64 `json:"backup_reads"`   // reads of those who follow, carried out
 	Refused       uint64 `json:"refused"`        // requests of those who do not lead
 	RefusedHellos uint64 `json:"refused_hellos"` // connections turned away
 	Connections   uint64 `json:"connections"`
@@ -297,7 +317,7 @@ func (s *Server) Status() ServerStatus {
 	defer s.mu.Unlock()
 	st := ServerStatus{
 		Disk: s.fence.Disk, Sectors: s.disk.Sectors(), Group: s.fence.Group, View: s.fence.View, Host: s.fence.Host,
-		Connected: s.leader != nil, Requests: s.requests, Refused: s.refusals, RefusedHellos: s.refusedHellos, Connections: s.connections,
+		Connected: s.leader != nil, Requests: s.requests, BackupReads: s.backupReads, Refused: s.refusals, RefusedHellos: s.refusedHellos, Connections: s.connections,
 	}
 	if s.fence.broken != nil {
 		st.Error = s.fence.broken.Error()

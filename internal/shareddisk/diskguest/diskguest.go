@@ -33,7 +33,14 @@ const (
 // write (from 1 on) in the first 8 bytes and again in the last 8, and with the same notification reads those that it wrote in the
 // round before. If one was not as written it reports a system failure. After each round it says 'a' at the serial port. After rounds
 // of them, if that is not 0, it shuts down.
-func Kernel(slot int, rounds int64) []byte {
+func Kernel(slot int, rounds int64) []byte { return kernel(slot, rounds, Sectors) }
+
+// Overwriter gives a guest that is like Kernel's, but for one thing: its disk has Burst sectors for it. So each round reads
+// them all, and with the same notification, behind the reads, overwrites them all.
+func Overwriter(slot int, rounds int64) []byte { return kernel(slot, rounds, Burst) }
+
+// kernel makes a guest that uses so many sectors, a power of two.
+func kernel(slot int, rounds, sectors int64) []byte {
 	c := asm.Code{Base: base + 64}
 	mmio := uint64(0x1000_1000 + slot*0x1000)
 	round, prepare, wait, check, next, bad, loop := c.NewLabel(), c.NewLabel(), c.NewLabel(), c.NewLabel(), c.NewLabel(), c.NewLabel(), c.NewLabel()
@@ -67,10 +74,10 @@ func Kernel(slot int, rounds int64) []byte {
 	c.Li(9, 0)  // x9: number of the newest write
 	c.Li(18, 0) // x18: requests so far, the index of the available ring
 	c.Li(19, rounds)
-	c.Li(20, Sectors-1)
+	c.Li(20, sectors-1)
 	c.Place(round)
-	// Reads of the last round's sectors. In the first round these are the sectors before the first, modulo Sectors: of
-	// those nothing is expected.
+	// Reads of the last round's sectors. In the first round these are the sectors before the first, modulo their number:
+	// of those nothing is expected.
 	c.Li(5, heads)
 	i("addi", 6, 9, -Burst) // number of the write, less 1
 	c.Li(7, 2*Burst)
@@ -142,9 +149,14 @@ func Kernel(slot int, rounds int64) []byte {
 
 // Newest gives the number of the newest write on a disk, which must be as the guest has left it at some moment: all writes
 // before the newest burst are there, and no sector holds an older one than its last.
-func Newest(disk []byte) (newest uint64, err error) {
+func Newest(disk []byte) (newest uint64, err error) { return newestOf(disk, Sectors) }
+
+// NewestOverwritten is Newest for the disk of an Overwriter.
+func NewestOverwritten(disk []byte) (newest uint64, err error) { return newestOf(disk, Burst) }
+
+func newestOf(disk []byte, sectors uint64) (newest uint64, err error) {
 	at := func(s uint64) uint64 { return binary.LittleEndian.Uint64(disk[s*512:]) }
-	for s := range uint64(Sectors) {
+	for s := range sectors {
 		newest = max(newest, at(s))
 		if end := binary.LittleEndian.Uint64(disk[s*512+504:]); at(s) != end {
 			return 0, fmt.Errorf("sector %d is torn: writes %d and %d", s, at(s), end)
@@ -154,12 +166,12 @@ func Newest(disk []byte) (newest uint64, err error) {
 		return 0, nil
 	}
 	sure := (newest - 1) / Burst * Burst // the newest burst began when all before it was written
-	for s := range uint64(Sectors) {
+	for s := range sectors {
 		want := uint64(0)
 		if sure > s {
-			want = sure - (sure-1-s)%Sectors // the last of this sector that is sure
+			want = sure - (sure-1-s)%sectors // the last of this sector that is sure
 		}
-		if at(s) < want || at(s) > 0 && (at(s)-1)%Sectors != s {
+		if at(s) < want || at(s) > 0 && (at(s)-1)%sectors != s {
 			return 0, fmt.Errorf("sector %d holds write %d, and not %d or later; the newest of all is %d", s, at(s), want, newest)
 		}
 	}
