@@ -15,7 +15,8 @@
 //     answers nothing.
 //   - A command whose Propose failed with ErrUnknown may have been executed or may yet be; with any other error it is not.
 //     A machine that must execute retried commands once keeps the last reply per client as part of its state.
-//   - A group whose servers have all lost the state stops. It does not begin anew.
+//   - A group whose servers have all lost the state stops. It does not begin anew. With files (Options.Dir) it comes back from
+//     those of its newest view; servers with older files do not lead.
 //
 // # What the machine owes
 //

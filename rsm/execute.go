@@ -79,6 +79,10 @@ func (n *Node) execute() error {
 		if role != replica.Primary {
 			n.refuse()
 		}
+		if err := x.mark(); err != nil {
+			n.fail(err)
+			continue
+		}
 		switch role {
 		case replica.Halted:
 			n.mu.Lock()
@@ -125,8 +129,16 @@ type executor struct {
 // lead does the primary's next step.
 func (x *executor) lead() {
 	n := x.n
+	if n.files != nil && !n.files.Begun() {
+		n.pause(10 * time.Millisecond) // the first mark is due
+		return
+	}
 	if n.halt.Load() {
 		x.step(true)
+		if err := n.syncFiles(); err != nil {
+			n.fail(err)
+			return
+		}
 		n.do(func(now time.Duration) { n.core.Stopped(now) })
 		return
 	}
@@ -144,6 +156,7 @@ func (x *executor) lead() {
 	if len(x.calls) > 0 || tick || mark || sum != nil {
 		x.special(mark, sum)
 		x.step(tick)
+		x.rotate()
 		return
 	}
 	d := time.Duration(0)
@@ -189,6 +202,11 @@ func (x *executor) step(tick bool) {
 	}
 	x.apply(b, tick, now)
 	n.stage.Unlock()
+	if err := n.keep(x.entries, len(b.calls) > 0); err != nil {
+		n.fail(err)
+		b.answer(ErrUnknown)
+		return
+	}
 	if len(b.calls) == 0 {
 		return
 	}
@@ -287,7 +305,16 @@ func (x *executor) special(mark bool, sum []byte) {
 	}
 	var err error
 	n.do(func(now time.Duration) { err = n.core.Append(now, entries) })
-	if mark && err == nil {
+	if err != nil {
+		return
+	}
+	if n.files != nil {
+		if err := n.files.Append(entries); err != nil {
+			n.fail(err)
+			return
+		}
+	}
+	if mark {
 		n.digests.begin(n, entries[len(entries)-1].Seq)
 	}
 }
@@ -299,6 +326,12 @@ func (x *executor) follow() bool {
 	var done event.Seq
 	var clock int64
 	for n.runCtx.Err() == nil {
+		if n.files != nil {
+			if err := x.store(); err != nil {
+				n.fail(err)
+				return any
+			}
+		}
 		var e event.Entry
 		var ok bool
 		n.do(func(now time.Duration) {
@@ -308,6 +341,7 @@ func (x *executor) follow() bool {
 			e, ok = n.core.Next()
 		})
 		if !ok {
+			x.rotate()
 			return any
 		}
 		any = true

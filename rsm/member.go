@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"understudy/arbiter"
+	"understudy/internal/wal"
 	"understudy/replica"
 	"understudy/view"
 	"understudy/view/httpview"
@@ -20,13 +21,18 @@ type membership struct {
 	taken  replica.ViewNumber
 	synced replica.ViewNumber
 	sender *sender // of the state to a backup that is to join; nil: none
+
+	record  arbiter.Record // the newest heard of
+	mark    wal.Mark       // the newest that the files have, or are to have
+	marked  uint64         // view of the newest that they have
+	offered uint64         // view whose files were offered
 }
 
 func (n *Node) enroll() {
 	m := view.NewMember(n.opt.Group, n.opt.Name, n.life)
 	m.Addr(n.opt.Advertise)
 	m.Client(n.opt.ClientAddr)
-	if n.opt.CannotFound {
+	if n.opt.CannotFound || n.hasHistory() {
 		m.CannotFound()
 	}
 	n.member.pinger = httpview.NewPinger(m, httpview.PingerOptions{PingInterval: n.opt.PingInterval, OnAnswer: n.hearView}, n.opt.Views...)
@@ -36,9 +42,11 @@ func (n *Node) enroll() {
 func (n *Node) hearView(a view.Answer) {
 	n.do(func(now time.Duration) {
 		n.member.seen = a
-		n.core.Adopt(now, arbiter.Record{
+		rec := arbiter.Record{
 			Number: uint64(a.View.Number), Primary: a.View.Primary, Backup: a.View.Backup, Claimant: a.Claimant,
-		})
+		}
+		n.learn(rec)
+		n.core.Adopt(now, rec)
 		if a.HandOver && a.View.Number == view.Number(n.core.View()) {
 			_ = n.core.HandOver(now) // it is asked for again with the next answer
 		}
@@ -61,6 +69,7 @@ type known struct {
 // note is called after each step of the core, with mu held: it tells the view service and whoever waits what has
 // changed, and begins to send the state to a new backup.
 func (n *Node) note() {
+	n.noteMark()
 	c := n.core
 	is := known{role: c.Role(), view: c.View(), peer: c.Peer(), sync: c.InSync(), ships: c.Ships()}
 	mem := &n.member
@@ -71,10 +80,7 @@ func (n *Node) note() {
 		n.known = is
 		n.changed()
 	}
-	if (is.role == replica.Primary || is.role == replica.Backup && !c.Granted()) && is.view != mem.taken {
-		mem.taken = is.view
-		mem.pinger.Take(view.Number(is.view))
-	}
+	n.takePart()
 	if is.sync && mem.synced != is.view {
 		mem.synced = is.view
 		mem.pinger.InSync(view.Number(is.view))
@@ -86,6 +92,18 @@ func (n *Node) note() {
 		s := newSender(n, is.peer, is.view)
 		mem.sender = s
 		n.workers.Go(s.run)
+	}
+}
+
+// takePart tells the view service that this node has its part. A primary's is in its files first: no later view can follow before.
+// mu is held.
+func (n *Node) takePart() {
+	c, mem := n.core, &n.member
+	switch v := c.View(); {
+	case v == mem.taken:
+	case c.Role() == replica.Primary && (n.files == nil || mem.marked == uint64(v)), c.Role() == replica.Backup && !c.Granted():
+		mem.taken = v
+		mem.pinger.Take(view.Number(v))
 	}
 }
 

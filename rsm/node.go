@@ -16,6 +16,7 @@ import (
 	"understudy/event"
 	"understudy/internal/logchannel"
 	"understudy/internal/pki"
+	"understudy/internal/wal"
 	"understudy/replica"
 )
 
@@ -33,6 +34,7 @@ type Node struct {
 	stage     sync.Mutex
 	clock     int64 // time of the newest entry executed; guarded by stage
 	restoring atomic.Bool
+	files     *wal.WAL // nil: everything is in memory. Guarded by stage, but for what may be called at any time
 
 	mu     sync.Mutex // guards what follows
 	core   *replica.Core
@@ -50,6 +52,9 @@ type Node struct {
 	halt   atomic.Bool   // replica.Core.Stopping
 	wanted atomic.Bool   // replica.Core.WantsEntry
 	loaded atomic.Int32  // batches at the gate
+
+	marking atomic.Bool // the executor is to mark the files
+	void    atomic.Bool // what the files hold is wrong
 
 	digests digests
 	runCtx  context.Context
@@ -77,10 +82,16 @@ func New(opt Options) (*Node, error) {
 	n.core = replica.NewSpare(replica.Config{
 		ID: opt.Name, Incarnation: n.life, HeartbeatEvery: opt.SuspectAfter / 4, SuspectAfter: opt.SuspectAfter,
 		ClaimRetryEvery: 50 * time.Millisecond, ResendAfter: time.Second,
-		MaxUnackedBytes: opt.MaxUnackedBytes, MaxUnappliedBytes: 2 * opt.MaxUnackedBytes,
+		MaxUnackedBytes: opt.MaxUnackedBytes, MaxUnappliedBytes: 2 * opt.MaxUnackedBytes, Durable: opt.Dir != "",
 	})
+	if opt.Dir != "" {
+		if err := n.openFiles(); err != nil {
+			return nil, err
+		}
+	}
 	var err error
 	if n.ln, err = net.Listen("tcp", opt.Listen); err != nil {
+		n.closeFiles()
 		return nil, err
 	}
 	if n.opt.Advertise == "" {
@@ -107,6 +118,10 @@ func (n *Node) Run(ctx context.Context) error {
 		n.mu.Unlock()
 	})
 	n.log.Info("ready for a part", "name", n.opt.Name, "group", n.opt.Group, "address", n.opt.Advertise)
+	if n.files != nil {
+		m, last := n.files.Held()
+		n.workers.Go(func() { n.consult(m, last) })
+	}
 	n.workers.Go(func() { n.member.pinger.Run(n.runCtx) })
 	n.workers.Go(n.receiveStates)
 	n.workers.Go(n.tick)
@@ -120,6 +135,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.failFlight()
 	n.mu.Unlock()
 	n.refuse()
+	n.closeFiles()
 	return err
 }
 
@@ -165,6 +181,7 @@ func (n *Node) do(f func(now time.Duration)) {
 	frozen, _ := n.core.Frozen()
 	wait := frozen || n.core.Full()
 	_, follow := n.core.Next()
+	follow = follow || n.files != nil && n.core.Unstored() != nil
 	was := replica.Role(n.role.Swap(uint32(role)))
 	poke := was != role || n.wait.Swap(wait) != wait || follow
 	for _, f := range []struct {
@@ -189,6 +206,9 @@ func (n *Node) claim(rec arbiter.Record) {
 			if errors.Is(err, arbiter.ErrInvalid) || errors.Is(err, arbiter.ErrRefused) {
 				n.core.Halt(now, fmt.Sprintf("the arbiter will never grant this claim: %v", err))
 				return
+			}
+			if err == nil {
+				n.learn(current)
 			}
 			n.core.Claimed(now, rec, current, won, err)
 		})
@@ -250,6 +270,7 @@ func (n *Node) part(ch *logchannel.Channel, err error) {
 
 // diverged halts a backup whose machine is not the primary's.
 func (n *Node) diverged(e event.Seq, why string) {
+	n.void.Store(true)
 	n.do(func(now time.Duration) {
 		n.core.Halt(now, fmt.Sprintf("diverged from the primary at entry %d: %s", e, why))
 	})

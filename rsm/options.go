@@ -40,6 +40,15 @@ type Options struct {
 	// with their names.
 	TLSDir string
 
+	// Dir, if set, is where the log is kept on disk: a group whose servers all died comes back when those of its newest view
+	// start again with their directories. It is made if it does not exist, and holds the files of one server.
+	Dir string
+	// Fsync says when they are synced: "always", before a command is answered; "everysec" (the default), so that a crash of the
+	// hosts loses a second; or "no", when the system likes. The death of processes loses nothing.
+	Fsync string
+	// SnapshotBytes is how far the log in Dir grows before a snapshot follows; 0: 64 MiB, or as much as the last one.
+	SnapshotBytes int64
+
 	SuspectAfter time.Duration // silence after which the other side is suspected to have failed
 	PingInterval time.Duration // how often the view service hears from this server; 0 is its default
 	// ClockEvery is how often the machine gets an entry that tells the time when it is primary; negative: never.
@@ -74,6 +83,8 @@ func (o *Options) setDefaults() error {
 		return errors.New("a node needs a machine, an arbiter and a view service")
 	case o.SuspectAfter < 10*time.Millisecond:
 		return errors.New("suspicion after less than 10 ms of silence would never end")
+	case o.Fsync != "" && o.Dir == "":
+		return errors.New("there are no files to sync without a directory")
 	case o.MaxUnackedBytes > 128<<20:
 		return errors.New("more than 128 MiB of log may not wait for a backup")
 	}

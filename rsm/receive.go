@@ -9,8 +9,10 @@ import (
 	"net"
 	"time"
 
+	"understudy/arbiter"
 	"understudy/event"
 	"understudy/internal/logchannel"
+	"understudy/internal/wal"
 	"understudy/replica"
 	"understudy/view"
 )
@@ -75,6 +77,9 @@ func (n *Node) receiveState(conn net.Conn) error {
 		return err
 	}
 	in.ch = ch
+	if n.files != nil {
+		in.snap, in.failed = n.files.Begin()
+	}
 	n.attach(ch, c.Life)
 	n.log.Info("receives the state", "name", n.opt.Name, "from", c.From, "view", c.View)
 	var from *io.PipeReader
@@ -136,12 +141,17 @@ type receiver struct {
 	pipe     *io.PipeWriter
 	done     chan error    // of Machine.Restore
 	end      chan struct{} // closed by leave
+	snap     *wal.Writer   // nil: it is not kept on disk
+	failed   error         // of snap
 	complete bool
 }
 
 // leave gives the machine free.
 func (in *receiver) leave() {
 	close(in.end)
+	if in.snap != nil {
+		in.snap.Abort()
+	}
 	in.n.restoring.Store(false)
 	in.n.stage.Unlock()
 }
@@ -168,7 +178,14 @@ func (in *receiver) keepAlive() {
 func (in *receiver) frame(kind byte, body []byte) error {
 	switch {
 	case in.complete:
+	case in.failed != nil:
+		return in.failed
 	case kind == frameState:
+		if in.snap != nil {
+			if _, err := in.snap.Write(body); err != nil {
+				return err
+			}
+		}
 		_, err := in.pipe.Write(body)
 		return err
 	case kind == frameEnd:
@@ -191,6 +208,13 @@ func (in *receiver) finish(body []byte) error {
 		return err
 	}
 	n.clock = int64(clock)
+	if in.snap != nil {
+		rec := arbiter.Record{Number: in.c.View, Primary: in.c.From, Backup: n.opt.Name}
+		if err := in.snap.Commit(seq, n.clock, wal.Mark{Record: rec, Part: wal.Joining}); err != nil {
+			in.done <- nil
+			return err
+		}
+	}
 	in.complete = true
 	in.leave()
 	var err error

@@ -187,7 +187,7 @@ func (w *WAL) readSnapshot(gen uint64, e *end, each func([]byte) error) error {
 			if err := json.Unmarshal(rec.payload, e); err != nil || e.Bytes != bytes || r.at != r.size {
 				return damaged("%s does not end as it should", path)
 			}
-			w.snapSize = r.size
+			w.snapSize.Store(r.size)
 			return nil
 		default:
 			return damaged("%s at byte %d: a record of type %q", path, r.at, rec.kind)
@@ -205,7 +205,8 @@ func (w *WAL) scanLog(gen uint64, newest bool) (header, error) {
 	defer f.Close()
 	switch {
 	case gen == w.base:
-		w.mark, w.logSize = h.Mark, 0
+		w.mark = h.Mark
+		w.logSize.Store(0)
 	case h.Base != w.last:
 		return h, damaged("%s continues entry %d, but the log before it ends with %d", path, h.Base, w.last)
 	}
@@ -231,7 +232,7 @@ func (w *WAL) scanLog(gen uint64, newest bool) (header, error) {
 	if errors.Is(err, errTorn) {
 		err = damaged("%s at byte %d: %w", path, r.at, err)
 	}
-	w.logSize += r.size
+	w.logSize.Add(r.size)
 	return h, err
 }
 

@@ -148,7 +148,9 @@ func (s *Writer) Commit(base uint64, clock int64, m Mark) error {
 	}
 	w.file, w.size, w.synced, w.err = f, size, size, nil
 	w.mu.Unlock()
-	w.snapSize, w.logSize, w.mark, w.last = snap, size, m, base
+	w.mark, w.last = m, base
+	w.snapSize.Store(snap)
+	w.logSize.Store(size)
 	w.base, w.gen = s.gen, s.gen
 	w.rotating, w.quietTo = false, 0
 	w.tidy(w.damage != nil)
@@ -156,9 +158,12 @@ func (s *Writer) Commit(base uint64, clock int64, m Mark) error {
 	return nil
 }
 
+// Grown tells whether it is worth while to ask whether a snapshot is Due. It may be called at any time.
+func (w *WAL) Grown() bool { return w.logSize.Load() > max(w.opt.SnapshotBytes, w.snapSize.Load()) }
+
 // Due tells that the log has grown so far that a snapshot is worth its while.
 func (w *WAL) Due() bool {
-	return !w.rotating && w.base > 0 && w.logSize > max(w.opt.SnapshotBytes, w.snapSize, w.quietTo)
+	return !w.rotating && w.base > 0 && w.logSize.Load() > max(w.opt.SnapshotBytes, w.snapSize.Load(), w.quietTo)
 }
 
 // Rotate begins the log of the next generation behind the newest entry, at which the machine's time is clock, and a snapshot of
@@ -179,7 +184,7 @@ func (w *WAL) Rotate(clock int64) (*Writer, error) {
 	w.file, w.size, w.synced = f, size, size
 	w.mu.Unlock()
 	w.gen++
-	w.logSize += size
+	w.logSize.Add(size)
 	s, err := w.newWriter()
 	if err != nil {
 		w.quiet()
@@ -197,7 +202,7 @@ func (w *WAL) put(err error) {
 }
 
 // quiet puts the next snapshot off.
-func (w *WAL) quiet() { w.rotating, w.quietTo = false, w.logSize+w.opt.SnapshotBytes }
+func (w *WAL) quiet() { w.rotating, w.quietTo = false, w.logSize.Load()+w.opt.SnapshotBytes }
 
 // Finish syncs the snapshot that Rotate began, of the state after entry base at the machine's time clock. It may be called beside
 // the work, Chain then ends it.
@@ -226,7 +231,8 @@ func (s *Writer) Chain(err error) error {
 		return fmt.Errorf("write a snapshot: %w", err)
 	}
 	w.rotating = false
-	w.base, w.snapSize = s.gen, size
+	w.base = s.gen
+	w.snapSize.Store(size)
 	w.tidy(false)
 	return nil
 }
@@ -256,5 +262,5 @@ func (w *WAL) tidy(keep bool) {
 			os.Remove(path)
 		}
 	}
-	w.logSize = logs
+	w.logSize.Store(logs)
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -69,8 +70,8 @@ type WAL struct {
 	base     uint64 // generation of the newest snapshot; 0: there is none
 	mark     Mark
 	last     uint64
-	snapSize int64 // bytes of the newest snapshot's file
-	logSize  int64 // bytes of all logs behind it
+	snapSize atomic.Int64 // bytes of the newest snapshot's file
+	logSize  atomic.Int64 // bytes of all logs behind it
 	rotating bool
 	quietTo  int64 // logSize below which no snapshot is tried, after one could not be written
 
@@ -128,8 +129,15 @@ func (w *WAL) Damage() error { return w.damage }
 // Held is what the files hold: the newest mark and the newest entry. Without a mark they hold nothing.
 func (w *WAL) Held() (m Mark, last uint64) { return w.mark, w.last }
 
-// Bytes are those of the snapshot and of the logs behind it.
-func (w *WAL) Bytes() (snapshot, log int64) { return w.snapSize, w.logSize }
+// Bytes are those of the snapshot and of the logs behind it. It may be called at any time.
+func (w *WAL) Bytes() (snapshot, log int64) { return w.snapSize.Load(), w.logSize.Load() }
+
+// Begun tells whether there is a log to append to.
+func (w *WAL) Begun() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.file != nil
+}
 
 func (w *WAL) path(gen uint64, kind string) string {
 	return filepath.Join(w.opt.Dir, fmt.Sprintf("%012d.%s", gen, kind))
@@ -188,7 +196,7 @@ func (w *WAL) write(fill func(b []byte, synced int64) []byte) error {
 		return fmt.Errorf("write the log: %w", err)
 	}
 	w.size += int64(n)
-	w.logSize += int64(n)
+	w.logSize.Add(int64(n))
 	if cap(w.buf) > 4<<20 {
 		w.buf = nil
 	}

@@ -164,7 +164,7 @@ func TestRotates(t *testing.T) {
 	o.SnapshotBytes = 20_000
 	w := open(t, o)
 	begin(t, w, 0, mark(1, Primary))
-	w.snapSize = 0 // else the log may grow as large
+	w.snapSize.Store(0) // else the log may grow as large
 	rotations := 0
 	for last := uint64(10); last < 1000; last += 10 {
 		appendTo(t, w, last)
@@ -198,14 +198,14 @@ func TestRotates(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		w.snapSize = 0
+		w.snapSize.Store(0)
 		shut(t, w)
 		w = open(t, o)
 		if _, got := w.Held(); got != last+5 {
 			t.Fatalf("%d entries of %d came back", got, last+5)
 		}
 		load(t, w)
-		w.snapSize = 0
+		w.snapSize.Store(0)
 	}
 	if _, last := w.Held(); last < 985 || rotations < 6 {
 		t.Errorf("%d entries, %d rotations", last, rotations)

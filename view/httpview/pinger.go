@@ -129,6 +129,9 @@ func (p *Pinger) InSync(n view.Number) { p.change(func(m *view.Member) { m.InSyn
 // Leave is view.Member.Leave; the pings that say so leave at once.
 func (p *Pinger) Leave(on bool) { p.change(func(m *view.Member) { m.Leave(on) }) }
 
+// Files is view.Member.Files; the pings that say so leave at once.
+func (p *Pinger) Files(f view.Files) { p.change(func(m *view.Member) { m.Files(f) }) }
+
 // View is the newest view that any copy told.
 func (p *Pinger) View() view.View {
 	p.mu.Lock()
