@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 )
 
 // commands feeds input in pieces and returns what comes out.
@@ -260,19 +261,105 @@ func TestReplyReader(t *testing.T) {
 }
 
 func FuzzReplyReader(f *testing.F) {
-	for _, s := range []string{"*2\r\n:1\r\n$1\r\na\r\n", "%1\r\n+a\r\n~1\r\n_\r\n", "|1\r\n+a\r\n+b\r\n:3\r\n", "=5\r\ntxt:a\r\n"} {
-		f.Add([]byte(s))
+	for _, s := range []string{
+		"*2\r\n:1\r\n$1\r\na\r\n", "%1\r\n+a\r\n~1\r\n_\r\n", "|1\r\n+a\r\n+b\r\n:3\r\n", "=5\r\ntxt:a\r\n", "!5\r\nERR x\r\n", ",1.5\r\n,-inf\r\n", "(12\r\n",
+		"#t\r\n#f\r\n", "$-1\r\n*-1\r\n$0\r\n\r\n", ">3\r\n+message\r\n$1\r\nc\r\n$1\r\nx\r\n", "*1\r\n*1\r\n*1\r\n:1\r\n", "$536870912\r\nab", "*268435456\r\n:1\r\n", "-ERR x\r\n+OK",
+	} {
+		f.Add([]byte(s), uint64(1))
 	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		r := NewReplyReader(bytes.NewReader(b))
-		for {
-			v, err := r.Read()
-			if err != nil {
-				return
+	f.Fuzz(func(t *testing.T, b []byte, seed uint64) {
+		want, wantErr := replies(bytes.NewReader(b))
+		if wantErr != io.EOF && !errors.Is(wantErr, io.ErrUnexpectedEOF) && !errors.Is(wantErr, ErrReply) {
+			t.Fatalf("%q: %v", b, wantErr)
+		}
+		// How the stream is cut makes no difference, nor does more of it afterwards to what came before.
+		rnd := rand.New(rand.NewPCG(seed, 0))
+		for _, in := range []io.Reader{iotest.OneByteReader(bytes.NewReader(b)), &pieces{b, rnd}} {
+			got, err := replies(in)
+			if fmt.Sprint(err) != fmt.Sprint(wantErr) || !slices.Equal(texts(got), texts(want)) {
+				t.Fatalf("%q: %v, %v; whole: %v, %v", b, got, err, want, wantErr)
 			}
-			_ = v.String()
+		}
+		for _, v := range want {
+			// What was read can be written, and is read as the same.
+			again, err := NewReplyReader(bytes.NewReader(appendValue(nil, v))).Read()
+			if err != nil || again.String() != v.String() {
+				t.Fatalf("%v becomes %v, %v", v, again, err)
+			}
+		}
+		if n := count(want); n > len(b) {
+			t.Fatalf("%d values of %d bytes", n, len(b))
 		}
 	})
+}
+
+// replies reads to the end, or the first error.
+func replies(in io.Reader) (all []Value, err error) {
+	r := NewReplyReader(in)
+	for {
+		v, err := r.Read()
+		if err != nil {
+			return all, err
+		}
+		all = append(all, v)
+	}
+}
+
+func texts(all []Value) (s []string) {
+	for _, v := range all {
+		s = append(s, string(rune(v.Kind))+v.String())
+	}
+	return s
+}
+
+func count(all []Value) (n int) {
+	for _, v := range all {
+		n += 1 + count(v.Elems)
+	}
+	return n
+}
+
+// pieces gives a stream in pieces of random length.
+type pieces struct {
+	rest []byte
+	rnd  *rand.Rand
+}
+
+func (p *pieces) Read(b []byte) (int, error) {
+	if len(p.rest) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, p.rest[:min(len(p.rest), 1+p.rnd.IntN(7))])
+	p.rest = p.rest[n:]
+	return n, nil
+}
+
+// appendValue writes a reply as a server of RESP3 does.
+func appendValue(b []byte, v Value) []byte {
+	switch v.Kind {
+	case Null:
+		return AppendNull(b, 3)
+	case Int:
+		return AppendInt(b, v.Int)
+	case Bool:
+		return AppendBool(b, 3, v.Int == 1)
+	case Double:
+		return AppendDouble(b, 3, v.Float)
+	case Simple, Error, Big:
+		return append(append(append(b, byte(v.Kind)), v.Str...), "\r\n"...)
+	case Bulk, BigError, Verbatim:
+		b = fmt.Appendf(b, "%c%d\r\n", v.Kind, len(v.Str))
+		return append(append(b, v.Str...), "\r\n"...)
+	}
+	n := len(v.Elems)
+	if v.Kind == Map {
+		n /= 2
+	}
+	b = fmt.Appendf(b, "%c%d\r\n", v.Kind, n)
+	for _, e := range v.Elems {
+		b = appendValue(b, e)
+	}
+	return b
 }
 
 func BenchmarkReader(b *testing.B) {
