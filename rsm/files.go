@@ -53,8 +53,13 @@ func (n *Node) openFiles() error {
 		Dir: n.opt.Dir, Group: n.opt.Group, Name: n.opt.Name, Format: n.opt.Format, Sync: policy,
 		SnapshotBytes: n.opt.SnapshotBytes, Log: n.log,
 	})
-	if err != nil {
-		return &filesError{err, "another directory, or the server, group and program that wrote these files"}
+	switch {
+	case errors.Is(err, wal.ErrInUse):
+		return &filesError{err, "another directory: each server has its own; or end that process first"}
+	case errors.Is(err, wal.ErrForeign):
+		return &filesError{err, "another directory, or start the server that wrote these files"}
+	case err != nil:
+		return &filesError{err, "a directory that this program may write"}
 	}
 	n.files = w
 	switch m, last := w.Held(); {

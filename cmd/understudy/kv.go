@@ -40,8 +40,9 @@ func kvServeCommand() *cobra.Command {
 write is answered when the backup holds it, or when the primary has won the right to act alone; what was answered is not lost
 when a server dies, and the rest go on. Clients of Redis find the primary by trying, or by Sentinel.
 
-The data is in memory. A server that comes back starts empty and receives the state of its primary; a group whose servers are
-all dead has lost it.
+The data is in memory, and with --dir also in files: a log, and a snapshot from time to time. A server that comes back receives
+the state of the group's primary. A group whose servers all died comes back when one of the two that were active starts again
+with its directory; servers that the group went on without do not lead. Without --dir such a group has lost its data, and says so.
 
 Prints one JSON line {"listen": ADDRESS, "log": ADDRESS} when it is ready.`,
 		Args: cobra.NoArgs,
@@ -52,6 +53,9 @@ Prints one JSON line {"listen": ADDRESS, "log": ADDRESS} when it is ready.`,
 			}
 			if o.Name == "" || o.Group == "" {
 				return withHint(fmt.Errorf("a server needs a name and a group"), "--name kv1 --group cache")
+			}
+			if o.Fsync != "" && o.Dir == "" {
+				return withHint(fmt.Errorf("--fsync %s: there are no files to sync", o.Fsync), "--dir DIR")
 			}
 			id, err := identity(tlsDir, o.Name)
 			if err != nil {
@@ -148,6 +152,8 @@ Prints one JSON line {"listen": ADDRESS, "log": ADDRESS} when it is ready.`,
 	f.StringVar(&pass, "requirepass", "", "file with the password that clients must give")
 	f.BoolVar(&insecure, "insecure", insecureDefault(), "without certificates; only on loopback (environment: "+envInsecure+"=1)")
 	f.StringVar(&tlsDir, "tls-dir", os.Getenv(envTLSDir), "directory with ca.pem, NAME.pem and NAME-key.pem (environment: "+envTLSDir+")")
+	f.StringVar(&o.Dir, "dir", "", "directory of this server's files: log and snapshots (default: none, the data is in memory only)")
+	f.StringVar(&o.Fsync, "fsync", "", "when files are synced: always (before a write is answered), everysec (a crash of both hosts loses a second) or no (default everysec)")
 	f.DurationVar(&o.SuspectAfter, "suspect-after", rsm.DefaultSuspectAfter, "silence after which the other side is suspected to be dead")
 	f.DurationVar(&o.DigestEvery, "digest-every", 30*time.Second, "time between two comparisons of the backup's state with the primary's; 0 for none")
 	f.IntVar(&procs, "procs", 0, "processors to use (default: half of what there is: all operations go through one, and handing them over costs more than it brings)")

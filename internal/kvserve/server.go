@@ -37,6 +37,7 @@ type Options struct {
 	LogListen    string       // for the primary's log, host:port
 	LogAdvertise string       // where others reach that
 	TLSDir       string       // see rsm.Options
+	Dir, Fsync   string       // of the files, see rsm.Options; empty: none
 
 	Password     string // of clients; empty: none
 	MaxMemory    int64  // bytes of data above which commands that need memory are refused; 0: no bound
@@ -99,7 +100,7 @@ func (s *Server) live() (*life, error) {
 	n, err := rsm.New(rsm.Options{
 		Name: s.opt.Name, Group: s.opt.Group, Machine: m, Format: format, Arbiter: s.opt.Arbiter, Views: s.opt.Views,
 		Listen: s.opt.LogListen, Advertise: s.opt.LogAdvertise, ClientAddr: s.opt.ClientAddr, TLSDir: s.opt.TLSDir,
-		SuspectAfter: s.opt.SuspectAfter, DigestEvery: s.opt.DigestEvery, Log: s.log,
+		SuspectAfter: s.opt.SuspectAfter, DigestEvery: s.opt.DigestEvery, Dir: s.opt.Dir, Fsync: s.opt.Fsync, Log: s.log,
 	})
 	if err != nil {
 		return nil, err
