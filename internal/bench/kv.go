@@ -94,6 +94,7 @@ func keyValue(ctx context.Context, o Options) (s *Section, err error) {
 			err = context.Cause(ctx) // what failed, failed because of that
 		}
 	}()
+	busy := loadAverage()
 	exe, remove, err := understudy(ctx)
 	if err != nil {
 		return nil, err
@@ -118,14 +119,14 @@ func keyValue(ctx context.Context, o Options) (s *Section, err error) {
 		return nil, err
 	}
 	s = kvTables(all, results)
-	s.Notes = append(append(s.Notes, kvNote(o, all), idle), notes...)
+	s.Notes = append(append(s.Notes, kvNote(o, all, busy), idle), notes...)
 	data := map[string]any{"loads": results}
 	for _, c := range all {
 		c.on.Close()
 	}
 	all = nil
 	if o.Wants("join") {
-		joins, part, err := kvJoin(ctx, o, exe)
+		joins, part, err := kvJoins(ctx, o, exe)
 		if err != nil {
 			return nil, err
 		}

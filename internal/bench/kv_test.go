@@ -63,7 +63,7 @@ func TestKVTables(t *testing.T) {
 	if strings.Contains(b.String(), "files") || strings.Count(b.String(), "WAIT once a pipeline |") != 2 {
 		t.Errorf("rows of loads that nobody took:\n%s", &b)
 	}
-	if n := kvNote(Options{Scale: 1}, all); !strings.Contains(n, "Redis 7 with one replica") || strings.Count(n, "Redis 7") != 1 {
+	if n := kvNote(Options{Scale: 1}, all, "0.1"); !strings.Contains(n, "Redis 7 with one replica") || strings.Count(n, "Redis 7") != 1 {
 		t.Error(n)
 	}
 
@@ -89,7 +89,7 @@ func TestKVFailoverTable(t *testing.T) {
 				})
 		}
 	}
-	s := kvFailoverTable(all)
+	s := kvFailoverTable(all, "0.1")
 	var b strings.Builder
 	if err := s.WriteMarkdown(&b); err != nil {
 		t.Fatal(err)
@@ -107,10 +107,17 @@ func TestKVFailoverTable(t *testing.T) {
 
 func TestKVJoinPart(t *testing.T) {
 	p := kvJoinPart([]KVJoin{
-		{Took: time.Second, Before: time.Millisecond, During: 5 * time.Millisecond},
-		{Took: 3 * time.Second, Before: 3 * time.Millisecond, During: 25 * time.Millisecond},
+		{Service: "ours", Took: time.Second, During: KVProbes{P999: 2 * time.Millisecond, Longest: 5 * time.Millisecond}},
+		{Service: "ours", Took: 3 * time.Second, During: KVProbes{P999: 4 * time.Millisecond, Longest: 25 * time.Millisecond}},
+		{Service: "Redis", Took: 7 * time.Second, During: KVProbes{Longest: 50 * time.Millisecond}},
 	}, 1_000_000)
-	if r := strings.Join(p.Table.Rows[1], "|"); !strings.HasSuffix(r, "|15.0|25.0|≤ 20") || !strings.Contains(p.Notes[0], "after 2.0 s (median; at most 3.0 s)") {
-		t.Errorf("%s\n%s", r, p.Notes)
+	if r := strings.Join(p.Table.Rows[1], "|"); !strings.HasSuffix(r, "|ours|3.0|15.0|25.0|≤ 20") {
+		t.Error(r)
+	}
+	if r := strings.Join(p.Table.Rows[4], "|"); !strings.HasSuffix(r, "|Redis|0.0|50.0|50.0|") {
+		t.Error(r)
+	}
+	if !strings.Contains(p.Notes[0], "2 times a second server") || !strings.Contains(p.Notes[0], "ours after 2.0 s (median; at most 3.0 s), Redis after 7.0 s") {
+		t.Error(p.Notes)
 	}
 }

@@ -47,6 +47,7 @@ func keyValueFailover(ctx context.Context, o Options) (s *Section, err error) {
 			err = context.Cause(ctx) // what failed, failed because of that
 		}
 	}()
+	busy := loadAverage()
 	exe, remove, err := understudy(ctx)
 	if err != nil {
 		return nil, err
@@ -75,7 +76,7 @@ func keyValueFailover(ctx context.Context, o Options) (s *Section, err error) {
 			}
 		}
 	}
-	s = kvFailoverTable(all)
+	s = kvFailoverTable(all, busy)
 	if missing != nil {
 		s.Notes = append(s.Notes, "Redis is not in the table: it was not installed there.")
 	}
@@ -111,7 +112,7 @@ func (a kvArm) once(ctx context.Context, exe string, how compare.Failure) (all [
 }
 
 // kvFailoverTable has a row for every service, failure and client, in the order in which they came.
-func kvFailoverTable(all []KVFailover) *Section {
+func kvFailoverTable(all []KVFailover, busy string) *Section {
 	s := &Section{Name: "kvfailover", Title: "The key-value service loses its primary, beside Redis Sentinel", Data: all}
 	s.Table.Header = []string{
 		"failure", "service, time-out", "client", "blackout, ms: median", "worst", "to reach", "new primary, ms: median", "on two servers again", "acknowledged", "of these lost",
@@ -169,13 +170,13 @@ func kvFailoverTable(all []KVFailover) *Section {
 			"(`down-after-milliseconds` is the time-out), and primary, backup and spare with one control. With two servers nobody could " +
 			"acknowledge a WAIT after the failure. Two clients write side by side, one key after the other, each when the former was " +
 			"acknowledged; the blackout is the longest time between two acknowledgements from the failure on.",
-		"All but one of the clients are go-redis's failover client, which asks Sentinel, or our control in Sentinel's place; " +
-			"its own pauses are off, a write that failed is repeated after 1 ms. SET alone is acknowledged by Redis when the master has " +
-			"it: that is its shortest blackout, and a promise that Redis may break. With WAIT 1, which is repeated every 50 ms, it is acknowledged when a " +
-			"replica has it too, which ours promises with the answer, or when the group's arbiter has made the primary the only one. Ours is on two servers " +
-			"again when the spare has become the backup and is in sync.",
+		"go-redis is its failover client, which asks Sentinel, or our control in Sentinel's place; its own pauses are off, a write that failed is " +
+			"repeated after 1 ms. kv/client asks the view service, and gives a silent server up after the time-out. SET alone is " +
+			"acknowledged by Redis when the master has it: that is its shortest blackout, and a promise that Redis may break. With WAIT 1, " +
+			"which is repeated every 50 ms, it is acknowledged when a replica has it too; that is what our answer promises, unless the arbiter has made the " +
+			"primary the only one. Ours is on two servers again when the spare has become the backup and is in sync.",
 		fmt.Sprintf("After kill -9 connections break, and ours suspects at that; Sentinel waits for its time-out. A process that is frozen (SIGSTOP) is "+
-			"silent: there both wait. %s, in turn, on one machine: %s.", kvTimes(all), machineShape()),
+			"silent: there both wait. %s, in turn, on one machine: %s.", kvTimes(all), machineShape(busy)),
 	}
 	return s
 }

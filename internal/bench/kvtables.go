@@ -105,7 +105,7 @@ func kvRow(sh shape, c *contender, r, base *KVResult) []string {
 }
 
 // kvNote says how the loads were measured, and on what.
-func kvNote(o Options, all []*contender) string {
+func kvNote(o Options, all []*contender, busy string) string {
 	var who []string
 	for i, c := range all {
 		if c.files != "" || i > 0 && c.on == all[i-1].on {
@@ -124,11 +124,11 @@ func kvNote(o Options, all []*contender) string {
 		"round, one after the other, while the others idle; %d rounds. SET and GET of 100,000 keys at random, values of 64 bytes. "+
 		"Medians of the rounds; the ratio is the median of those of each round, with Redis + WAIT in the tables of writes. A round trip, p50 and p99, is that of a "+
 		"whole pipeline. Processor time is that of all servers of a contender together, for each operation.",
-		strings.Join(who, "; "), machineShape(), o.Scale*kvLoad.Seconds(), max(1, o.Rounds))
+		strings.Join(who, "; "), machineShape(busy), o.Scale*kvLoad.Seconds(), max(1, o.Rounds))
 }
 
-// machineShape says on what is measured: processors, other work, and what a sync of a file costs.
-func machineShape() string {
+// machineShape says on what is measured: processors, other work before, and what a sync of a file costs.
+func machineShape(busy string) string {
 	model := "unknown processor"
 	if f, err := os.Open("/proc/cpuinfo"); err == nil {
 		defer f.Close()
@@ -139,10 +139,18 @@ func machineShape() string {
 			}
 		}
 	}
-	loads, _ := os.ReadFile("/proc/loadavg")
-	load, _, _ := strings.Cut(string(loads), " ")
-	return fmt.Sprintf("%d processors (%s), load average at the end %s, files on %s, where write and fdatasync of 4 KiB take %.2f ms",
-		runtime.NumCPU(), model, load, fileSystem(os.TempDir()), syncCost())
+	return fmt.Sprintf("%d processors (%s), load average %s before it began, files on %s, where write and fdatasync of 4 KiB take %.2f ms",
+		runtime.NumCPU(), model, busy, fileSystem(os.TempDir()), syncCost())
+}
+
+// loadAverage is how many threads have run or waited for a processor in the last minute.
+func loadAverage() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	load, _, _ := strings.Cut(string(b), " ")
+	return load
 }
 
 // fileSystem names the kind of file system that a folder is on (statfs(2)).

@@ -85,13 +85,26 @@ func TestOurs(t *testing.T) {
 }
 
 func TestJoin(t *testing.T) {
-	const keys = 1000
-	s, err := Ours(t.Context(), "ours", OursOptions{Exe: program(t), Servers: 1, Suspect: time.Second})
-	if err != nil {
-		t.Fatal(err)
+	exe := program(t)
+	needRedis(t)
+	for _, start := range []func() (*Service, error){
+		func() (*Service, error) {
+			return Ours(t.Context(), "ours", OursOptions{Exe: exe, Servers: 1, Suspect: time.Second})
+		},
+		func() (*Service, error) { return Redis(t.Context(), "Redis", RedisOptions{}) },
+	} {
+		s, err := start()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Run(s.Name, func(t *testing.T) { join(t, s) })
 	}
+}
+
+func join(t *testing.T, s *Service) {
 	defer none(t, s)
 	defer s.Close()
+	const keys = 1000
 	if err := Fill(t.Context(), s.Addr, keys); err != nil {
 		t.Fatal(err)
 	}
@@ -104,20 +117,20 @@ func TestJoin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Await(t.Context(), "a backup", Protected); err != nil {
+	if err := s.AwaitCopy(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	to := time.Now()
-	if longest, n := p.Longest(from, to); n == 0 || longest == 0 {
-		t.Errorf("%d probes, the longest %v", n, longest)
+	if took := p.Took(from, to); len(took) == 0 || took[0] == 0 || took[0] > took[len(took)-1] {
+		t.Errorf("probes took %v", took)
 	}
-	if _, n := p.Longest(to, from); n != 0 {
-		t.Errorf("%d probes in no time", n)
+	if took := p.Took(to, from); len(took) != 0 {
+		t.Errorf("%d probes in no time", len(took))
 	}
 	if err := backup.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Await(t.Context(), "a primary alone", Alone); err != nil {
+	if err := s.AwaitCopy(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.Stop(); err != nil {

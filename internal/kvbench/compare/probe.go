@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -82,16 +83,17 @@ func (p *Prober) run(ctx context.Context, c net.Conn, i, keys int) error {
 	return nil
 }
 
-// Longest is the longest time that a command took that was sent between two times, and how many there were.
-func (p *Prober) Longest(from, to time.Time) (longest time.Duration, n int) {
+// Took is how long each command took that was sent between two times, the shortest first.
+func (p *Prober) Took(from, to time.Time) (took []time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, x := range p.seen {
 		if !x.At.Before(from) && x.At.Before(to) {
-			longest, n = max(longest, x.Took), n+1
+			took = append(took, x.Took)
 		}
 	}
-	return longest, n
+	slices.Sort(took)
+	return took
 }
 
 // Stop ends the probes and tells what went wrong with them.

@@ -59,34 +59,40 @@ func Redis(ctx context.Context, name string, o RedisOptions) (*Service, error) {
 		return nil, err
 	}
 	s.Version = redisVersion()
+	s.redis = o
 	return s.orClosed(s.redisGroup(ctx, o))
 }
 
 func (s *Service) redisGroup(ctx context.Context, o RedisOptions) (err error) {
-	if s.Addr, err = s.redis(ctx, "master", o, ""); err != nil {
+	if _, s.Addr, err = s.redisServer(ctx, "master", o, ""); err != nil {
 		return err
 	}
-	for i := range o.Replicas {
-		if _, err := s.redis(ctx, fmt.Sprint("replica", i+1), o, s.Addr); err != nil {
+	for range o.Replicas {
+		if _, err := s.Join(ctx); err != nil {
 			return err
 		}
 	}
-	c := redis.NewClient(&redis.Options{Addr: s.Addr, DisableIdentity: true})
-	defer c.Close()
-	if err := s.Primary().await(ctx, "its replicas", func(ctx context.Context) error {
-		text, err := c.Info(ctx, "replication").Result()
-		if err == nil && strings.Count(text, "state=online") != o.Replicas {
-			err = errNotYet
-		}
-		return err
-	}); err != nil {
+	if err := s.awaitReplicas(ctx, o.Replicas); err != nil {
 		return err
 	}
 	return s.sentinels(ctx, o)
 }
 
-// redis starts one server, the replica of another unless that is empty.
-func (s *Service) redis(ctx context.Context, name string, o RedisOptions, of string) (addr string, err error) {
+// awaitReplicas waits until so many replicas have what the master has.
+func (s *Service) awaitReplicas(ctx context.Context, n int) error {
+	c := redis.NewClient(&redis.Options{Addr: s.Addr, DisableIdentity: true})
+	defer c.Close()
+	return s.Primary().await(ctx, "its replicas", func(ctx context.Context) error {
+		text, err := c.Info(ctx, "replication").Result()
+		if err == nil && strings.Count(text, "state=online") != n {
+			err = errNotYet
+		}
+		return err
+	})
+}
+
+// redisServer starts one server, the replica of another unless that is empty.
+func (s *Service) redisServer(ctx context.Context, name string, o RedisOptions, of string) (p *Process, addr string, err error) {
 	args := []string{"--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"}
 	if o.Fsync != "" {
 		args[3] = "yes"
@@ -96,8 +102,7 @@ func (s *Service) redis(ctx context.Context, name string, o RedisOptions, of str
 		host, port, _ := net.SplitHostPort(of)
 		args = append(args, "--replicaof", host+" "+port)
 	}
-	_, addr, err = s.redisProcess(ctx, name, args...)
-	return addr, err
+	return s.redisProcess(ctx, name, args...)
 }
 
 // redisProcess starts redis-server on a port that was free a moment ago; if somebody else was quicker, on another one.

@@ -2,7 +2,6 @@ package compare
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,6 +24,7 @@ type Service struct {
 	servers map[string]*Process // by host:port for clients
 	all     []*Process
 	o       OursOptions
+	redis   RedisOptions
 	control string
 	started int
 }
@@ -116,12 +116,13 @@ func (s *Service) ours(ctx context.Context) error {
 	return err
 }
 
-// Join starts one more server of ours.
+// Join starts one more server, which is to hold what the others hold: of ours, or a replica of Redis's master.
 func (s *Service) Join(ctx context.Context) (*Process, error) {
-	if s.Views == nil {
-		return nil, errors.New("only a group of ours is joined")
-	}
 	s.started++
+	if s.Views == nil {
+		p, _, err := s.redisServer(ctx, fmt.Sprint("replica", s.started), s.redis, s.Addr)
+		return p, err
+	}
 	name := fmt.Sprint("kv", s.started)
 	args := []string{
 		"kv", "serve", "--name", name, "--group", s.Group, "--control", s.control, "--listen", "127.0.0.1:0",
@@ -140,6 +141,23 @@ func (s *Service) Join(ctx context.Context) (*Process, error) {
 	}
 	s.servers[ready["listen"]] = p
 	return p, nil
+}
+
+// AwaitCopy waits until a second server holds the data, or until the primary knows that none does.
+func (s *Service) AwaitCopy(ctx context.Context, there bool) error {
+	if s.Views != nil {
+		if there {
+			_, err := s.Await(ctx, "a backup in sync", Protected)
+			return err
+		}
+		_, err := s.Await(ctx, "the primary alone", Alone)
+		return err
+	}
+	n := 0
+	if there {
+		n = 1
+	}
+	return s.awaitReplicas(ctx, n)
 }
 
 // Protected tells whether a group's data is on two servers.
