@@ -14,7 +14,10 @@ import (
 const (
 	// handOverPatience is how long a server that is asked to end waits until another can take its part.
 	handOverPatience = 10 * time.Second
-	handOverRetry    = 20 * time.Millisecond
+	// spareWait is how long a primary without a backup waits for control to give it one. Control does so with the next ping, if
+	// there is a spare.
+	spareWait     = time.Second
+	handOverRetry = 20 * time.Millisecond
 )
 
 // runKV runs a server until ctx, which ends with the first signal, is done and its backup has taken over, or a second signal
@@ -51,15 +54,17 @@ func runKV(ctx context.Context, s *kvserve.Server, log *slog.Logger) error {
 
 // handOver returns when this server is not primary any more, or cannot give its part to another.
 func handOver(ctx context.Context, s *kvserve.Server, log *slog.Logger) {
+	began := time.Now()
 	for s.Node().IsPrimary() {
-		if s.Node().Status().Backup == "" {
-			log.Warn("there is no backup to hand over to: the data ends with this server")
-			return
-		}
-		// The backup may yet be receiving its state.
-		err := s.Node().HandOver(ctx)
-		if err == nil {
-			log.Info("handed over")
+		var err error
+		if s.Node().Status().Backup != "" {
+			// It may yet be receiving the state.
+			if err = s.Node().HandOver(ctx); err == nil {
+				log.Info("handed over")
+				return
+			}
+		} else if time.Since(began) > spareWait {
+			log.Warn("there is no backup to hand over to")
 			return
 		}
 		select {

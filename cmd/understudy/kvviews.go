@@ -31,7 +31,7 @@ func (c *complaining) Ping(ctx context.Context, p view.Ping) (view.Answer, error
 	case err == nil && !c.said.IsZero():
 		c.said = time.Time{}
 		c.log.Info("control answers again", "name", p.Server)
-	case err != nil && time.Since(c.said) > complainEvery && context.Cause(ctx) != context.Canceled:
+	case err != nil && time.Since(c.said) > complainEvery && ctx.Err() != context.Canceled:
 		c.said = time.Now()
 		c.log.Warn("control does not answer", "name", p.Server, "err", err)
 	}

@@ -29,27 +29,47 @@ func TestStopHandsOver(t *testing.T) {
 	// Whoever must suspect waits for very long.
 	g := startGroup(t, options{servers: 3, suspect: patience / 2})
 	l := g.load(10)
+	var a view.Answer
+	next := func() {
+		was := a.View.Number
+		a = g.until("the next protected group", func(n view.Answer) bool { return isProtected(n) && n.View.Number > was })
+	}
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
-		a := g.protected()
+		next()
 		l.more(100)
 		primary := g.servers[a.View.Primary]
 		primary.signal(t, s)
 		if code := primary.ended(t); code != 130 {
 			t.Errorf("exit code %d", code)
 		}
-		g.until("the backup to lead", func(n view.Answer) bool { return n.View.Primary == a.View.Backup })
+		b := a
+		a = g.until("the backup to lead", func(n view.Answer) bool { return n.View.Primary == b.View.Backup })
 		l.more(100)
-		if said := primary.said(); !strings.Contains(said, "hands over to "+a.View.Backup) || !strings.Contains(said, "msg=\"handed over\"") {
+		if said := primary.said(); !strings.Contains(said, "hands over to "+b.View.Backup) || !strings.Contains(said, "msg=\"handed over\"") {
 			t.Errorf("%s says:\n%s", primary.name, said)
 		}
-		if said := g.servers[a.View.Backup].said(); strings.Contains(said, "silence") {
-			t.Errorf("%s says:\n%s", a.View.Backup, said)
+		if said := g.servers[b.View.Backup].said(); strings.Contains(said, "silence") {
+			t.Errorf("%s says:\n%s", b.View.Backup, said)
 		}
 		delete(g.servers, primary.name)
 		g.start(primary.name)
 	}
+	// One that has just lost its backup waits until the spare can take its part.
+	next()
+	g.until("a spare", g.spareReady)
+	g.kill(a.View.Backup)
+	primary := g.servers[a.View.Primary]
+	primary.signal(t, syscall.SIGTERM)
+	primary.ended(t)
+	spare := g.spare(a)
+	delete(g.servers, primary.name)
+	g.until("the spare to lead", func(n view.Answer) bool { return n.View.Primary == spare })
+	l.more(100)
+	for _, name := range []string{a.View.Primary, a.View.Backup} {
+		g.start(name)
+	}
 	// A backup, and a spare, just end.
-	a := g.protected()
+	next()
 	for _, name := range []string{a.View.Backup, g.spare(a)} {
 		g.servers[name].signal(t, syscall.SIGTERM)
 		g.servers[name].ended(t)
