@@ -32,6 +32,7 @@ type options struct {
 	tls       string        // directory of certificates; empty: none
 	net       *fleet.Net    // every part in a namespace of its name; nil: none
 	serve     []string      // further arguments of every server
+	files     []string      // further arguments of servers that keep files, which gives each its directory; nil: none
 	deadAfter time.Duration
 }
 
@@ -133,6 +134,9 @@ func (g *group) start(name string, args ...string) *process {
 		"kv", "serve", "--name", name, "--group", groupName, "--control", g.control.ready["listen"], "--listen", net.JoinHostPort(g.host(name), "0"),
 		"--suspect-after", g.o.suspect.String(), "--digest-every", "100ms",
 	}, append(args, g.o.serve...)...)
+	if g.o.files != nil {
+		args = append(append(args, "--dir", filepath.Join(g.dir, "files-"+name)), g.o.files...)
+	}
 	p := g.run(name, args...)
 	g.servers[name] = p
 	return p

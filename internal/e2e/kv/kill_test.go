@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -204,6 +205,38 @@ func TestFreshServersDoNotServe(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestAllDie: everything is killed at once, three times, control too. What was answered is there when it is started again.
+func TestAllDie(t *testing.T) {
+	long(t)
+	g := startGroup(t, options{servers: 2, files: []string{"--fsync", "no"}})
+	l := g.load(8)
+	g.protected()
+	_, port, _ := net.SplitHostPort(g.control.ready["listen"])
+	_, sentinelPort, _ := net.SplitHostPort(g.sentinel)
+	for round := range 3 {
+		l.more(200)
+		for _, p := range g.servers {
+			p.signal(t, syscall.SIGKILL)
+		}
+		g.control.kill()
+		for _, p := range g.servers {
+			<-p.done
+		}
+		g.startControl(port, sentinelPort)
+		names := []string{"kv1", "kv2"}
+		if round == 1 {
+			slices.Reverse(names)
+		}
+		for _, name := range names {
+			g.start(name)
+		}
+		l.more(100)
+		g.protected()
+	}
+	g.settled()
+	l.check()
 }
 
 // TestServersComeAndGo: of four servers under load, one at random is killed, or stands still for a while, and comes back; then the
