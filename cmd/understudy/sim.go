@@ -30,9 +30,10 @@ func simCommand() *cobra.Command {
 network that loses, delays, repeats, reorders and cuts off, clocks of different speeds, an arbiter that cannot always be
 reached, slow disks, and clients. Watchers look for broken rules. The same seed gives the same run everywhere.
 
-There are two worlds, of which the seed chooses one unless --world does: a pair that claims its views itself, and a
+There are three worlds. Unless --world does, the seed chooses one of two: a pair that claims its views itself, and a
 group of three or four hosts that a view service gives their parts, with spare hosts that get the state, planned
-changes of roles, and servers that start again with nothing.
+changes of roles, and servers that start again with nothing. The third, kv, is such a group with the key-value store as its
+machine; the histories of its clients are checked key by key.
 
 With --mutate a rule is broken on purpose, to see the watchers find it. The mutations:
 ` + mutationList(),
@@ -53,7 +54,7 @@ With --mutate a rule is broken on purpose, to see the watchers find it. The muta
 	c.Flags().Uint64Var(&seeds, "seeds", 1000, "how many seeds to run, on all processors")
 	c.Flags().Uint64Var(&seed, "seed", 1, "the first seed; alone, the only one")
 	c.Flags().BoolVar(&trace, "trace", false, "tell the story of the seed")
-	c.Flags().StringVar(&world, "world", "", "pair or group; the seed chooses if not given")
+	c.Flags().StringVar(&world, "world", "", "pair, group or kv; if not given the seed chooses pair or group")
 	c.Flags().StringVar(&mutation, "mutate", "", "break a rule on purpose")
 	return c
 }
@@ -101,6 +102,11 @@ func simulate(ctx context.Context, stdout, stderr io.Writer, opt sim.Options, se
 	fmt.Fprintf(stdout, "in groups %d backups joined in sync, %d machines were handed over, %d backups were promoted by the view service\n",
 		total.Synced, total.Handed, total.Promoted)
 	fmt.Fprintf(stdout, "slowest recovery after the last fault %v; %d outputs late, as clocks or a broken channel allow\n", total.Slowest.Round(time.Millisecond), total.Late)
+	if total.Operations > 0 {
+		fmt.Fprintf(stdout, "%d operations of clients were answered, %d of them reads, %d repeated or given up; histories of %d operations checked: %.1f million a minute\n",
+			total.Operations, total.Reads, total.Retries, total.Checked, float64(total.Checked)/1e6/time.Since(begin).Minutes())
+		fmt.Fprintf(stdout, "%d states of two replicas compared, %d histories too long to check\n", total.Digests, total.Unchecked)
+	}
 	return nil
 }
 

@@ -5,12 +5,18 @@
 // arbiter.Decide. Around them the world does what internal/host does with sockets, files and goroutines, in the same
 // order, and it may kill a process between any two steps of that.
 //
-// A seed makes one of two worlds. The pair (world.go) is named beforehand and claims its views itself. The group
+// A seed makes one of three worlds. The pair (world.go) is named beforehand and claims its views itself. The group
 // (group.go) has three or four hosts, each with one life of a server at a time, and one or two copies of the view service
 // (service.go), which every life pings. A primary calls the backup that its view names and sends it the machine's
 // state (join.go). The channel to a backup is opened as often as need be; one life has one at a time.
 //
-// Scenarios (faults.go, groupfaults.go) choose what goes wrong. Watchers (watch.go) know nothing of the scenario: they see what
+// The third world is a group of servers of the key-value service. Its state is the real one, kv.Store, executed as package rsm
+// does it (server.go): batches of commands as entries, replies that wait at the gate of the core (Reply), reads on what is executed
+// (Ask), and states that go to new backups in pieces while commands go on (transfer.go). Its clients (user.go) number their requests
+// and repeat them, at whomever they take for the primary; requests and replies are lost, come twice and late. The histories of
+// all keys are checked (history.go).
+//
+// Scenarios (faults.go, groupfaults.go, servicefaults.go) choose what goes wrong. Watchers (watch.go, storewatch.go) know nothing of the scenario: they see what
 // left a replica, what each machine executed and what clients got, and say which rule was broken.
 // Mutations (mutate.go) break a rule on purpose, to show that the watchers watch.
 //

@@ -52,6 +52,9 @@ func (w *World) choose() {
 	if w.group {
 		s.trouble = r.between(200*ms, 1500*ms)
 	}
+	if w.kv {
+		w.chooseService()
+	}
 	lossy := [...]int{0, 5, 20, 100}[r.intn(4)]
 	for i := range w.wires {
 		for j := range w.wires[i] {
@@ -77,7 +80,9 @@ func (w *World) planFaults() {
 			w.planAt(at+r.between(0, 4*ms), nil, fault())
 		}
 	}
-	if r.chance(12) { // the machine shuts down, by its own wish
+	if w.kv {
+		w.planUserFaults()
+	} else if r.chance(12) { // the machine shuts down, by its own wish
 		w.planAt(r.between(5*ms, w.s.trouble), nil, func() {
 			for _, p := range w.members {
 				p.end()

@@ -120,6 +120,9 @@ func (w *World) groupEnded() bool {
 	for _, c := range w.clients {
 		served = served && c.after > 0
 	}
+	for _, u := range w.users {
+		served = served && u.after > 0
+	}
 	protected := w.protected()
 	if served && protected {
 		w.watch.counts.Slowest = w.now - w.healed

@@ -49,7 +49,7 @@ func (m *machine) copy() *machine {
 // callBackup has a primary call the backup of its view, if it has no channel to it.
 func (p *process) callBackup() {
 	w, c := p.w, p.core
-	if p.role != replica.Primary || c.Peer() == "" || c.Ships() || p.link != nil || p.joins.calling || w.now < p.joins.again || p.m.down {
+	if p.role != replica.Primary || c.Peer() == "" || c.Ships() || p.link != nil || p.joins.calling || w.now < p.joins.again || p.ended() {
 		return
 	}
 	p.joins.calls++
@@ -83,7 +83,7 @@ func (p *process) callBackup() {
 				p.link, p.mate, p.brokenAt = l, q, 0
 				w.tell(p, "has a log channel to %s", q.title)
 				p.joins.copied = w.now + w.rng.between(0, 80*ms)
-				if w.mutation.oldState {
+				if w.mutation.oldState && p.m != nil {
 					p.joins.old = p.m.copy()
 				}
 				p.do(func(now time.Duration) { p.core.PeerUp(now, q.incarnation) })
@@ -152,6 +152,11 @@ func (p *process) sendState() {
 // sendState carries the state, in order with the messages if the link is a stream. It is never lost unless the
 // link breaks.
 func (l *link) sendState(from *process, st state) {
+	l.carry(from, 60*ms, func(to *process) { to.restore(st) })
+}
+
+// carry carries something of a state to the other end, in order.
+func (l *link) carry(from *process, most time.Duration, f func(to *process)) {
 	w := l.w
 	side := 1 - l.side(from)
 	to := l.ends[side]
@@ -159,14 +164,16 @@ func (l *link) sendState(from *process, st state) {
 	if l.broken {
 		return
 	}
-	at := max(w.now, wr.cut) + w.wireDelay(from, to) + w.rng.between(0, 60*ms)
+	at := max(w.now, wr.cut) + w.wireDelay(from, to) + w.rng.between(0, most)
+	floor := &l.carried[side]
 	if l.stream {
-		at = max(at, l.floor[side])
-		l.floor[side] = at
+		floor = &l.floor[side]
 	}
+	at = max(at, *floor)
+	*floor = at
 	w.planAt(at, to, func() {
 		if (!l.broken || !l.vanish) && l.serves(to) {
-			to.restore(st)
+			f(to)
 		}
 	})
 }

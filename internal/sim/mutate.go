@@ -3,6 +3,8 @@ package sim
 import (
 	"fmt"
 
+	"understudy/event"
+	"understudy/kv"
 	"understudy/replica"
 	"understudy/view"
 )
@@ -45,6 +47,17 @@ var Mutations = []Mutation{
 	{"handover-before-caught-up", "the machine is handed over to a backup that has not got all of its log", mutation{handBehind: true}},
 	{"handed-not-gated", "one that was handed the machine releases output without its backup", mutation{handedAlone: true}},
 	{"told-before-gate", "a backup that joins is told that outputs have left which the machine may yet say", mutation{toldAhead: true}},
+	{"read-without-asking", "a server answers reads without an acknowledgement of something sent after they came", mutation{world: worldKV, readUnasked: true}},
+	{"read-what-is-not-held", "a server answers reads though its backup does not hold yet what they saw", mutation{world: worldKV, readUnheld: true}},
+	{"reply-one-early", "a server answers when its backup holds all but the newest entry of the batch", mutation{world: worldKV, replyEarly: true}},
+	{"answered-by-an-older", "a server answers reads on the strength of an acknowledgement of something sent up to 30 ms before they came", mutation{world: worldKV, oldAnswer: true}},
+	{"read-while-frozen", "a server that suspects its backup and waits for the arbiter answers reads", mutation{world: worldKV, frozenReads: true}},
+	{"read-at-backup", "a backup answers reads", mutation{world: worldKV, backupReads: true}},
+	{"replies-not-in-snapshot", "the last replies to clients are not in the snapshot that a new backup gets", mutation{world: worldKV, onceUnsent: true}},
+	{"replies-lost-with-primary", "a new primary does not know the last replies to clients", mutation{world: worldKV, onceLost: true}},
+	{"reply-cache-forgets", "the last reply of but one client is kept", mutation{world: worldKV, onceForgets: true}},
+	{"refuse-what-is-logged", "a primary that is deposed refuses what it has logged, as if it were not executed", mutation{world: worldKV, refuseLogged: true}},
+	{"own-clock", "a backup executes entries at its own time instead of theirs", mutation{world: worldKV, ownClock: true}},
 }
 
 // mutation is what a run does wrong. The zero value does nothing wrong.
@@ -54,6 +67,12 @@ type mutation struct {
 	diverge, forgetRequests, askOnce, forgetEnd, repeatAll, neverFull, hastyGoodbye     bool
 	syncUnasked, syncEarly, ackUnasked, joinWithoutLog, oldState, toldAhead             bool
 	handRunning, handBehind, handedAlone                                                bool
+
+	// Of the key-value service.
+	readUnasked, readUnheld, replyEarly, oldAnswer, frozenReads, backupReads bool
+	onceUnsent, onceLost, onceForgets, refuseLogged, ownClock                bool
+
+	world string // the only one in which the mutation means something; empty: pair and group at least
 }
 
 func findMutation(name string) (mutation, error) {
@@ -76,7 +95,9 @@ func (m *mutation) ready(p *process, r *replica.Ready) {
 	case m.tellEarly:
 		for _, o := range r.Release {
 			for i := range r.Messages {
-				r.Messages[i].Released = max(r.Messages[i].Released, o.(said).need)
+				if s, ok := o.(said); ok {
+					r.Messages[i].Released = max(r.Messages[i].Released, s.need)
+				}
 			}
 		}
 	case m.syncEarly, m.toldAhead:
@@ -143,9 +164,31 @@ func (m *mutation) holds(p *process, outs []any) []any {
 		return outs
 	}
 	for _, o := range outs {
-		p.release(o.(said))
+		p.release(o)
 	}
 	return nil
+}
+
+// need is the entry that the backup must hold before a batch is answered.
+func (m *mutation) need(b *batch, need event.Seq) event.Seq {
+	for i := range b.calls {
+		if !b.calls[i].read {
+			if m.replyEarly {
+				need--
+			}
+			return need
+		}
+	}
+	if m.readUnheld {
+		return 0
+	}
+	return need
+}
+
+// answersAlone tells whether a read is answered from the state as it is.
+func (m *mutation) answersAlone(p *process) bool {
+	frozen, _ := p.core.Frozen()
+	return m.backupReads && p.role == replica.Backup || m.frozenReads && p.role == replica.Primary && frozen
 }
 
 // noClaim tells whether a claim is not even asked.
@@ -156,7 +199,11 @@ func (m *mutation) noClaim(p *process, c replica.Claim) bool {
 // executed may spoil the machine of a backup.
 func (m *mutation) executed(p *process) {
 	if m.diverge && p.w.rng.chance(300) {
-		p.m.counter ^= 1
+		if p.kv != nil {
+			p.kv.st.kv.Apply(nil, &kv.Call{}, [][]byte{[]byte("SET"), []byte("k0"), []byte("x")})
+		} else {
+			p.m.counter ^= 1
+		}
 	}
 }
 

@@ -22,6 +22,8 @@ type link struct {
 	broken bool             // streams only
 	floor  [2]time.Duration // streams: nothing arrives at an end before
 	vanish bool             // what was under way when the stream broke is lost
+
+	carried [2]time.Duration // the same as floor, for the pieces of a state in a world of datagrams
 }
 
 func (w *World) connect(a, b *process) {
@@ -92,6 +94,9 @@ func (l *link) send(from *process, m replica.Message) {
 func (l *link) notBefore(p *process, at time.Duration) {
 	side := l.side(p)
 	l.floor[side] = max(l.floor[side], at)
+	if l.w.kv {
+		l.carried[side] = max(l.carried[side], at)
+	}
 }
 
 // hangUp is the end of one end: the other learns of it after all that was sent before.

@@ -29,7 +29,8 @@ type process struct {
 	title       string // name, and which life if not the first
 	incarnation string
 	core        *replica.Core
-	m           *machine
+	m           *machine // nil in the world of the key-value service
+	kv          *server  // only there
 	disk        disk
 	clock       clock
 	link        *link
@@ -65,7 +66,12 @@ type process struct {
 }
 
 func (w *World) newProcess(slot int, life int, primary bool) *process {
-	p := &process{w: w, slot: slot, life: life, name: memberNames[slot], m: newMachine(len(w.clients), w.mutation.forgetRequests)}
+	p := &process{w: w, slot: slot, life: life, name: memberNames[slot]}
+	if w.kv {
+		p.kv = w.newServer(p)
+	} else {
+		p.m = newMachine(len(w.clients), w.mutation.forgetRequests)
+	}
 	p.title = p.name
 	if life > 1 {
 		p.title = fmt.Sprintf("%s' (life %d)", p.name, life)
@@ -93,7 +99,9 @@ func (w *World) newProcess(slot int, life int, primary bool) *process {
 	w.members[slot] = p
 	w.everyone = append(w.everyone, p)
 	w.plan(w.rng.between(0, tickEvery), p, p.tick)
-	w.plan(w.rng.between(0, w.s.pace), p, p.execute)
+	if !w.kv {
+		w.plan(w.rng.between(0, w.s.pace), p, p.execute)
+	}
 	return p
 }
 
@@ -105,6 +113,27 @@ func (p *process) hear(data []byte) {
 }
 
 func (p *process) alive() bool { return !p.dead }
+
+// ended tells whether the machine has shut down.
+func (p *process) ended() bool { return p.m != nil && p.m.down }
+
+// executed is the newest entry that was executed here.
+func (p *process) executed() event.Seq {
+	if p.kv != nil {
+		return p.kv.st.seq
+	}
+	return p.m.delivered
+}
+
+// forget is called when a replica that was joining is a spare again.
+func (p *process) forget() {
+	p.held = 0
+	if p.kv != nil {
+		p.kv.forget()
+		return
+	}
+	p.m, p.disk, p.outs = newMachine(len(p.w.clients), p.w.mutation.forgetRequests), disk{}, nil
+}
 
 // step is a moment between two things that the shell does: the process may be killed there.
 func (p *process) step() bool {
@@ -162,7 +191,7 @@ func (p *process) do(f func(now time.Duration)) {
 		p.role = role
 		switch role {
 		case replica.Spare:
-			p.m, p.disk, p.outs, p.held = newMachine(len(w.clients), w.mutation.forgetRequests), disk{}, nil, 0
+			p.forget()
 		case replica.Joining:
 			p.follows = p.core.View()
 			p.joined()
@@ -171,6 +200,9 @@ func (p *process) do(f func(now time.Duration)) {
 			p.inbox = nil
 		case replica.Primary:
 			if was == replica.Backup {
+				if p.kv != nil {
+					p.kv.promoted()
+				}
 				w.watch.live(p)
 			}
 		case replica.Halted:
@@ -199,18 +231,28 @@ func (p *process) do(f func(now time.Duration)) {
 		if !p.step() {
 			return
 		}
-		p.release(o.(said))
+		p.release(o)
 	}
 	if r.Claim != nil && p.step() {
 		w.claim(p, *r.Claim)
 	}
 	if role == replica.Halted && p.step() {
 		w.tell(p, "leaves")
+		if p.kv != nil {
+			p.kv.settled()
+		}
 		p.kill(false) // the process ends, and its sockets with it
+	} else if p.kv != nil && !p.dead {
+		p.kv.settled()
 	}
 }
 
-func (p *process) release(s said) {
+func (p *process) release(o any) {
+	if b, ok := o.(*batch); ok {
+		p.kv.release(b)
+		return
+	}
+	s := o.(said)
 	p.w.watch.released(p, s)
 	if s.reply {
 		p.w.tell(p, "releases output %d in view %d: answers request %d of client %d", s.n, p.core.View(), s.request, s.client)
@@ -226,7 +268,9 @@ func (p *process) send(m replica.Message) {
 	}
 	if p.link != nil {
 		p.w.watch.sent(p, m)
-		p.link.send(p, m)
+		if p.kv == nil || !p.kv.holds(m) {
+			p.link.send(p, m)
+		}
 	}
 }
 
@@ -243,6 +287,9 @@ func (p *process) parted() {
 	if p.w.group {
 		p.link = nil
 		p.joins.ended(p)
+		if p.kv != nil {
+			p.kv.parted()
+		}
 	}
 }
 
@@ -279,7 +326,7 @@ func (p *process) peerDown(l *link) {
 	p.w.tell(p, "learns that the log channel broke")
 	p.brokenAt = p.w.now
 	p.do(func(now time.Duration) { p.core.PeerDown(now) })
-	if p.m.down && p.role == replica.Backup && p.step() {
+	if p.ended() && p.role == replica.Backup && p.step() {
 		if asked, _ := p.core.Frozen(); !asked && p.core.Applied() == p.core.Last() {
 			p.w.tell(p, "leaves too, as the machine has ended")
 			p.w.watch.ended(p, false) // the primary may not know: it may still claim
@@ -297,6 +344,9 @@ func (p *process) tick() {
 	p.do(p.core.Tick)
 	if p.w.group && !p.dead {
 		p.callBackup()
+		if p.kv != nil {
+			p.kv.sendState()
+		}
 	}
 	p.w.plan(tickEvery*1000/time.Duration(p.clock.rate), p, p.tick)
 }

@@ -10,16 +10,16 @@ import (
 	"sync/atomic"
 )
 
-// The worlds: a pair that is named beforehand and claims its views itself, and a group of hosts that the view
-// service gives their parts.
-const worldPair, worldGroup = "pair", "group"
+// The worlds: a pair that is named beforehand and claims its views itself, a group of hosts that the view
+// service gives their parts, and a group of servers of the key-value service.
+const worldPair, worldGroup, worldKV = "pair", "group", "kv"
 
 // Worlds lists the names that Options.World takes.
-var Worlds = []string{worldPair, worldGroup}
+var Worlds = []string{worldPair, worldGroup, worldKV}
 
 func knownWorld(name string) error {
 	if name != "" && !slices.Contains(Worlds, name) {
-		return fmt.Errorf("no world is called %q: there are %s", name, strings.Join(Worlds, " and "))
+		return fmt.Errorf("no world is called %q: there are %s", name, strings.Join(Worlds, ", "))
 	}
 	return nil
 }
@@ -27,7 +27,7 @@ func knownWorld(name string) error {
 // Options choose a run.
 type Options struct {
 	Seed     uint64
-	World    string // a name in Worlds, or nothing: the seed chooses
+	World    string // a name in Worlds, or nothing: the one that the mutation is for, else the seed chooses pair or group
 	Mutation string // a name in Mutations, or nothing
 	Trace    bool   // tell the story
 }
@@ -48,6 +48,9 @@ func Run(opt Options) (Result, error) {
 	}
 	if err := knownWorld(opt.World); err != nil {
 		return Result{}, err
+	}
+	if opt.World == "" {
+		opt.World = m.world
 	}
 	w := newWorld(opt.Seed, opt.World, m, opt.Trace)
 	w.run()

@@ -23,6 +23,8 @@ const (
 	ruleBounded   = "bounded log"
 	ruleNumbers   = "one view per number"
 	ruleHeirs     = "only heirs lead"
+	ruleFresh     = "no stale answer"
+	ruleOnceEach  = "executed at most once"
 )
 
 // viewed is what the watchers know of a view.
@@ -38,6 +40,7 @@ type viewed struct {
 	writer  *process // who appends to the log in it
 	first   event.Seq
 	digests []uint64 // of the writer's machine after each entry that it appended
+	marks   []mark   // servers of the key-value service: of whoever executed each entry first
 }
 
 // watchers see what left the replicas and what their machines executed, and compare it with the rules. They
@@ -48,7 +51,9 @@ type watchers struct {
 	chains  []uint64        // said.chain of every output that was ever released; 0: not yet
 	left    []time.Duration // when each output left for the first time
 	bare    []bool          // and whether the entry after it was not made then: only one who acts alone may do that
-	most    int             // highest output that was ever released
+	most    int             // highest output that was ever released; of servers, the highest entry that a reply depended on
+	mostSum uint64          // servers: of the state after that entry
+	told    uint64          // servers: commands that had been executed as far as any client knows
 	highest replica.ViewNumber
 	counts  Counts
 	ends    bool // a primary left after its backup had executed the machine's end
@@ -68,6 +73,14 @@ type Counts struct {
 	Dead     int // runs that ended with nobody left who might lead
 	Ended    int // runs in which the machine shut down
 
+	Operations int // of clients of the key-value service, answered
+	Reads      int // of these
+	Checked    int // operations in the histories that were found linearizable, those with unknown outcome too
+	Unchecked  int // keys whose history took too long to check
+	Retries    int // times that a client repeated an operation, or gave it up
+	Refused    int // times that a client was told to ask somebody else
+	Digests    int // states of two replicas that were compared as a whole
+
 	Slowest time.Duration // from the end of the faults until every client was served, and a group's machine protected
 }
 
@@ -84,6 +97,13 @@ func (c *Counts) Add(d Counts) {
 	c.Late += d.Late
 	c.Dead += d.Dead
 	c.Ended += d.Ended
+	c.Operations += d.Operations
+	c.Reads += d.Reads
+	c.Checked += d.Checked
+	c.Unchecked += d.Unchecked
+	c.Retries += d.Retries
+	c.Refused += d.Refused
+	c.Digests += d.Digests
 	c.Slowest = max(c.Slowest, d.Slowest)
 }
 
@@ -98,16 +118,7 @@ func (t *watchers) view(n replica.ViewNumber) *viewed {
 func (t *watchers) released(p *process, s said) {
 	n := p.core.View()
 	v := t.view(n)
-	switch {
-	case v.voice == nil:
-		v.voice = p
-	case v.voice != p:
-		t.w.fail(ruleOneVoice, "%s and %s release output in view %d", v.voice.title, p.title, n)
-	}
-	if n < t.highest {
-		t.stale(p, s)
-	}
-	t.highest = max(t.highest, n)
+	t.speaks(p, "output", s.n, func(other *process) bool { return s.n <= len(other.m.chains) && other.m.chains[s.n-1] == s.chain })
 
 	if !t.mayActAlone(p, v) && !t.heldByBackup(p, s.need) {
 		t.w.fail(ruleHeld, "%s releases output %d, but nobody holds entry %d with it, and it was not granted to act alone", p.title, s.n, s.need)
@@ -137,6 +148,22 @@ func (t *watchers) released(p *process, s said) {
 	t.counts.Outputs++
 }
 
+// speaks is called when a replica says something to the world. known tells whether another has said the same, or could.
+func (t *watchers) speaks(p *process, what string, which int, known func(other *process) bool) {
+	n := p.core.View()
+	v := t.view(n)
+	switch {
+	case v.voice == nil:
+		v.voice = p
+	case v.voice != p:
+		t.w.fail(ruleOneVoice, "%s and %s release output in view %d", v.voice.title, p.title, n)
+	}
+	if n < t.highest {
+		t.stale(p, what, which, known)
+	}
+	t.highest = max(t.highest, n)
+}
+
 // stale judges output of a lower view after output of a higher one.
 //
 // The freshness rule (package replica) excludes it as long as clocks run within its margin and the backup
@@ -144,21 +171,21 @@ func (t *watchers) released(p *process, s said) {
 // the primary lives on and still has fresh acknowledgements to read. Such output does no harm to any state: it
 // depends only on entries that the new primary held before it claimed, so the new primary's machine has said the
 // same, and whoever asked for it asked before. This is what is demanded here, whatever the clocks do.
-func (t *watchers) stale(p *process, s said) {
+func (t *watchers) stale(p *process, what string, which int, known func(other *process) bool) {
 	now := t.views[t.highest].voice
 	loose := t.w.s.wild
 	for n := p.core.View() + 1; n <= t.highest; n++ {
 		loose = loose || t.view(n).loose
 	}
 	if !loose {
-		t.w.fail(ruleNoReturn, "%s releases output %d in view %d, but output of view %d has left %s already",
-			p.title, s.n, p.core.View(), t.highest, now.title)
+		t.w.fail(ruleNoReturn, "%s releases %s %d in view %d, but output of view %d has left %s already",
+			p.title, what, which, p.core.View(), t.highest, now.title)
 		return
 	}
 	t.counts.Late++
-	if s.n > len(now.m.chains) || now.m.chains[s.n-1] != s.chain {
-		t.w.fail(ruleNoReturn, "%s releases output %d in view %d, which the primary of view %d, %s, does not know",
-			p.title, s.n, p.core.View(), t.highest, now.title)
+	if !known(now) {
+		t.w.fail(ruleNoReturn, "%s releases %s %d in view %d, which the primary of view %d, %s, does not know",
+			p.title, what, which, p.core.View(), t.highest, now.title)
 	}
 }
 
@@ -253,8 +280,8 @@ func (t *watchers) acts(p *process) {
 // live is called when a backup goes live, before its outputs leave.
 func (t *watchers) live(p *process) {
 	t.counts.LiveRuns++
-	if p.m.delivered != p.core.Last() {
-		t.w.fail(ruleOnce, "%s goes live after executing %d of %d entries", p.title, p.m.delivered, p.core.Last())
+	if done := p.executed(); done != p.core.Last() {
+		t.w.fail(ruleOnce, "%s goes live after executing %d of %d entries", p.title, done, p.core.Last())
 	}
 	// One that was handed the machine may hear of it late. It cannot say anything then: its backup has gone on.
 	if t.w.reg.record.Number <= uint64(p.core.View()) {
@@ -266,6 +293,10 @@ func (t *watchers) live(p *process) {
 func (t *watchers) solo(p *process) { t.knows(p) }
 
 func (t *watchers) knows(p *process) {
+	if p.kv != nil {
+		t.knowsState(p)
+		return
+	}
 	if t.most > len(p.m.chains) || t.most > 0 && p.m.chains[t.most-1] != t.chains[t.most-1] {
 		t.w.fail(ruleKnown, "%s leads view %d, but output %d, which the world has seen, is not of its past", p.title, p.core.View(), t.most)
 	}
@@ -333,6 +364,8 @@ func (t *watchers) end() {
 	if err := linear(w.clients); err != nil {
 		w.fail(ruleLinear, "%v", err)
 	}
+	t.lastValues()
+	t.histories()
 	for _, p := range w.members {
 		if !p.dead && p.role == replica.Primary && p.core.Solo() {
 			t.knows(p)

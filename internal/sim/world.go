@@ -1,10 +1,12 @@
 package sim
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 
 	"understudy/arbiter"
+	"understudy/kv/resp"
 	"understudy/replica"
 )
 
@@ -34,6 +36,18 @@ type setting struct {
 	clientLoss int                   // of a thousand messages
 	claimLoss  int                   // of a thousand answers of the arbiter
 	trouble    time.Duration         // when the faults end
+
+	// Of the key-value service.
+	work       time.Duration                   // longest execution of a batch
+	follow     int                             // entries that a backup executes in one step
+	flight     int                             // batches at the gate
+	entryBytes int                             // up to where commands share an entry
+	digests    int                             // one entry in so many has the state digested
+	clockEvery time.Duration                   // between two entries that tell the time
+	readers    bool                            // most clients only read
+	walls      [len(memberNames)]time.Duration // how far the hosts' times of day are off
+	twice      int                             // of a thousand requests and replies, those that come twice
+	late       int                             // and those that come late
 }
 
 // World is one run.
@@ -44,6 +58,7 @@ type World struct {
 	q        queue
 	planned  uint64
 	group    bool       // of hosts that the view service gives their parts, else a pair that finds itself
+	kv       bool       // a group of servers of the key-value service
 	members  []*process // the present life of each
 	services []*service
 	everyone []*process
@@ -51,6 +66,10 @@ type World struct {
 	slowDisk [len(memberNames)]time.Duration
 	reg      register
 	clients  []*client
+	users    []*user // clients of the key-value service
+	keys     []key
+	replies  bytes.Buffer // one at a time, for reader
+	reader   *resp.ReplyReader
 	watch    watchers
 	mutation mutation
 	births   int           // planned: hosts whose server will start again
@@ -100,11 +119,12 @@ func (w *World) tell(p *process, format string, args ...any) {
 func newWorld(seed uint64, kind string, m mutation, telling bool) *World {
 	w := &World{rng: rng{mix(seed, 0x5eed)}, mutation: m, telling: telling}
 	w.watch.w = w
-	w.group = kind == worldGroup || kind == "" && mix(seed, 0x9a1f)&1 == 0
+	w.kv = kind == worldKV
+	w.group = w.kv || kind == worldGroup || kind == "" && mix(seed, 0x9a1f)&1 == 0
 	w.choose()
 	w.members = make([]*process, w.s.hosts)
 	w.reg.cut = make([]time.Duration, w.s.hosts)
-	for i := range 2 + w.rng.intn(3) {
+	for i := range w.toyClients() {
 		w.clients = append(w.clients, &client{w: w, id: i})
 	}
 	if w.group {
@@ -115,9 +135,21 @@ func newWorld(seed uint64, kind string, m mutation, telling bool) *World {
 	for _, c := range w.clients {
 		c.think()
 	}
+	for _, u := range w.users {
+		u.think()
+	}
 	w.plan(w.s.trouble, nil, w.heal)
 	w.planFaults()
 	return w
+}
+
+// toyClients is the number of clients of the toy machine.
+func (w *World) toyClients() int {
+	if w.kv {
+		w.newUsers()
+		return 0
+	}
+	return 2 + w.rng.intn(3)
 }
 
 func (w *World) beginPair() {
@@ -276,5 +308,9 @@ func (w *World) heal() {
 	for _, c := range w.clients {
 		c.cut = 0
 		c.ask()
+	}
+	for _, u := range w.users {
+		u.cut = 0
+		clear(u.apart[:])
 	}
 }
