@@ -23,6 +23,7 @@ type KVResult struct {
 	Clients  int              `json:"clients"`
 	Pipeline int              `json:"pipeline"`
 	Read     bool             `json:"read,omitempty"`
+	Files    string           `json:"files,omitempty"` // how they are synced
 	Rounds   []kvbench.Result `json:"rounds"`
 	CPU      []time.Duration  `json:"cpu_ns"` // of all servers, for each operation; a round each
 }
@@ -72,6 +73,7 @@ func (c *contender) takes(s shape) bool {
 // base tells whether the others are compared with this contender.
 func (c *contender) base(s shape) bool { return !c.ours && !c.etcd && !c.once && (c.wait || s.read) }
 
+// kvShapes has those with files of one kind side by side, in the order of kvFiles.
 var kvShapes = []shape{
 	{clients: 1, pipeline: 1},
 	{clients: 1, pipeline: 16, mark: 1},
@@ -101,30 +103,20 @@ func keyValue(ctx context.Context, o Options) (s *Section, err error) {
 	}
 	defer remove()
 	var all []*contender
-	defer func() {
-		for _, c := range all {
-			c.on.Close()
+	var results []*KVResult
+	var notes, idle []string
+	for _, files := range kvFiles(exe) {
+		// Those of one kind at a time: who idles takes a little too.
+		some, r, words, err := kvRounds(ctx, o, exe, files, &notes)
+		if err != nil {
+			return nil, err
 		}
-	}()
-	notes, err := kvContenders(ctx, o, exe, &all)
-	if err != nil {
-		return nil, err
-	}
-	idle, err := kvIdle(ctx, all)
-	if err != nil {
-		return nil, err
-	}
-	results, err := kvRounds(ctx, o, all)
-	if err != nil {
-		return nil, err
+		all, results, idle = append(all, some...), append(results, r...), append(idle, words...)
 	}
 	s = kvTables(all, results)
-	s.Notes = append(append(s.Notes, kvNote(o, all, busy), idle), notes...)
+	s.Notes = append(append(s.Notes, kvNote(o, all, busy),
+		"Processor time of all their servers together in a second in which nobody asks anything: "+strings.Join(idle, ", ")+"."), notes...)
 	data := map[string]any{"loads": results}
-	for _, c := range all {
-		c.on.Close()
-	}
-	all = nil
 	if o.Wants("join") {
 		joins, part, err := kvJoins(ctx, o, exe)
 		if err != nil {
@@ -137,47 +129,50 @@ func keyValue(ctx context.Context, o Options) (s *Section, err error) {
 	return s, nil
 }
 
-// kvContenders starts what is compared. What cannot be started is left out, and notes say so.
-func kvContenders(ctx context.Context, o Options, exe string, all *[]*contender) (notes []string, err error) {
-	missing := func(what string, err error) error {
-		if ctx.Err() != nil {
-			return err
-		}
-		fmt.Fprintf(o.Log, "no figures of %s: %v\n", what, err)
-		notes = append(notes, fmt.Sprintf("%s is not in the tables: it could not be started there.", what))
-		return nil
-	}
-	redisIs := compare.RedisAvailable()
-	if redisIs != nil {
-		if err := missing("Redis", redisIs); err != nil {
-			return nil, err
-		}
-	}
-	for _, files := range kvFiles(exe) {
-		if redisIs == nil && o.Wants("redis") {
-			on, err := compare.Redis(ctx, "Redis", compare.RedisOptions{Replicas: 1, Fsync: files})
-			if err != nil {
-				return nil, err
-			}
-			*all = append(*all,
-				&contender{name: "Redis + WAIT", on: on, wait: true, files: files},
-				&contender{name: "Redis, WAIT once a pipeline", on: on, wait: true, once: true, files: files},
-				&contender{name: "Redis", on: on, files: files})
-		}
-		if files == "" && o.Wants("etcd") {
-			if err := kvEtcd(ctx, all); err != nil {
-				if err := missing("etcd", err); err != nil {
-					return nil, err
-				}
-			}
-		}
-		on, err := compare.Ours(ctx, "understudy kv", compare.OursOptions{Exe: exe, Servers: 2, Suspect: benchSuspect, Fsync: files})
+// kvContenders starts what is compared with files of one kind. What cannot be started is left out, and notes say so.
+func kvContenders(ctx context.Context, o Options, exe, files string, notes *[]string) (all []*contender, err error) {
+	defer func() {
 		if err != nil {
-			return nil, err
+			closeAll(all)
+			all = nil
 		}
-		*all = append(*all, &contender{name: on.Name, on: on, ours: true, files: files})
+	}()
+	missing := func(what string, err error) {
+		if files == "" {
+			fmt.Fprintf(o.Log, "no figures of %s: %v\n", what, err)
+			*notes = append(*notes, fmt.Sprintf("%s is not in the tables: it could not be started there.", what))
+		}
 	}
-	return notes, nil
+	if err := compare.RedisAvailable(); err != nil {
+		missing("Redis", err)
+	} else if o.Wants("redis") {
+		on, err := compare.Redis(ctx, "Redis", compare.RedisOptions{Replicas: 1, Fsync: files})
+		if err != nil {
+			return all, err
+		}
+		all = append(all,
+			&contender{name: "Redis + WAIT", on: on, wait: true, files: files},
+			&contender{name: "Redis, WAIT once a pipeline", on: on, wait: true, once: true, files: files},
+			&contender{name: "Redis", on: on, files: files})
+	}
+	if files == "" && o.Wants("etcd") {
+		if err := kvEtcd(ctx, &all); ctx.Err() != nil {
+			return all, err
+		} else if err != nil {
+			missing("etcd", err)
+		}
+	}
+	on, err := compare.Ours(ctx, "understudy kv", compare.OursOptions{Exe: exe, Servers: 2, Suspect: benchSuspect, Fsync: files})
+	if err != nil {
+		return all, err
+	}
+	return append(all, &contender{name: on.Name, on: on, ours: true, files: files}), nil
+}
+
+func closeAll(all []*contender) {
+	for _, c := range all {
+		c.on.Close()
+	}
 }
 
 func kvEtcd(ctx context.Context, all *[]*contender) error {
@@ -207,26 +202,32 @@ func kvFiles(exe string) []string {
 }
 
 // kvIdle tells what the contenders take while nobody loads them.
-func kvIdle(ctx context.Context, all []*contender) (string, error) {
+func kvIdle(ctx context.Context, all []*contender) (words []string, err error) {
 	var before []time.Duration
 	for _, c := range all {
 		before = append(before, c.on.CPU())
 	}
 	const d = 2 * time.Second
 	if err := sleep(ctx, d); err != nil {
-		return "", err
+		return nil, err
 	}
-	var words []string
 	for i, c := range all {
 		if i == 0 || c.on != all[i-1].on {
 			words = append(words, fmt.Sprintf("%s %.0f ms", c.label(), kvMs(c.on.CPU()-before[i])/d.Seconds()))
 		}
 	}
-	return "Processor time that they take in a second in which nobody asks anything, all their servers together: " + strings.Join(words, ", ") + ".", nil
+	return words, nil
 }
 
-// kvRounds has every contender take each load once a round.
-func kvRounds(ctx context.Context, o Options, all []*contender) (results []*KVResult, err error) {
+// kvRounds has every contender with files of one kind take each load once a round. They are closed when it returns.
+func kvRounds(ctx context.Context, o Options, exe, files string, notes *[]string) (all []*contender, results []*KVResult, idle []string, err error) {
+	if all, err = kvContenders(ctx, o, exe, files, notes); err != nil {
+		return nil, nil, nil, err
+	}
+	defer closeAll(all)
+	if idle, err = kvIdle(ctx, all); err != nil {
+		return nil, nil, nil, err
+	}
 	for round := range max(1, o.Rounds) {
 		i := 0
 		for _, s := range kvShapes {
@@ -235,11 +236,11 @@ func kvRounds(ctx context.Context, o Options, all []*contender) (results []*KVRe
 					continue
 				}
 				if round == 0 {
-					results = append(results, &KVResult{Service: c.name, Clients: s.clients, Pipeline: s.pipeline, Read: s.read})
+					results = append(results, &KVResult{Service: c.name, Clients: s.clients, Pipeline: s.pipeline, Read: s.read, Files: s.files})
 				}
 				r, perOp, err := kvOnce(ctx, o, c, s)
 				if err != nil {
-					return nil, fmt.Errorf("%s, %v: %w", c.name, s, err)
+					return nil, nil, nil, fmt.Errorf("%s, %v: %w", c.name, s, err)
 				}
 				fmt.Fprintf(o.Log, "%s %-7v %-28s %8.0f/s p50 %.2f ms p99 %.2f ms, %.1f µs of processor each\n", kvKind(s), s, c.name,
 					r.PerSecond, kvMs(r.P50), kvMs(r.P99), float64(perOp.Nanoseconds())/1000)
@@ -248,7 +249,7 @@ func kvRounds(ctx context.Context, o Options, all []*contender) (results []*KVRe
 			}
 		}
 	}
-	return results, nil
+	return all, results, idle, nil
 }
 
 func kvKind(s shape) string {

@@ -67,6 +67,13 @@ var kvTitleNotes = map[string][]string{
 			"a put is synced to its file, so its rate is that of the disk; it is one server here, whose death stops the service, and three " +
 			"would be slower. A pipeline of 16 is 16 puts side by side on one connection there, and its p50 and p99 are of one put.",
 	},
+	"Writes, with files, synced: everysec": {
+		"`--dir` and `--fsync everysec` for both of our servers; `--appendonly yes --appendfsync everysec` for Redis and its replica.",
+	},
+	"Writes, with files, synced: always": {
+		"Here ours is on both disks when it is answered. WAIT says that a replica has received a write, not that it has synced it " +
+			"(WAITAOF, of Redis 7.2 and later, would).",
+	},
 	"Reads": {
 		"Ours are linearizable: they are answered when the backup has confirmed that there is no newer primary. Redis answers at once what it " +
 			"has; a master that was replaced goes on to do so.",
