@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	mathrand "math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"understudy/event"
@@ -124,6 +125,8 @@ type executor struct {
 	seeds   []uint64
 	ticked  time.Duration // when the newest entry told the machine the time
 	scratch []byte
+
+	preparing atomic.Bool // the next log is being made
 }
 
 // lead does the primary's next step.

@@ -230,7 +230,21 @@ func (x *executor) rotate() {
 	n.stage.Lock()
 	defer n.stage.Unlock()
 	_, last := n.files.Held()
-	if uint64(executed) != last || !n.files.Due() {
+	if uint64(executed) != last || x.preparing.Load() {
+		return
+	}
+	due, prepare := n.files.Due()
+	if prepare != nil {
+		x.preparing.Store(true)
+		n.workers.Go(func() {
+			if err := prepare(); err != nil && n.runCtx.Err() == nil {
+				n.log.Warn("cannot begin a new log: this one grows on", "name", n.opt.Name, "err", err)
+				sleep(n.runCtx, prepareAgain)
+			}
+			x.preparing.Store(false)
+		})
+	}
+	if !due {
 		return
 	}
 	began, clock := time.Now(), n.clock
@@ -286,7 +300,15 @@ func (n *Node) closeFiles() {
 	}
 }
 
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
 const (
+	prepareAgain = 10 * time.Second
 	consultEvery = 200 * time.Millisecond
 	consultLimit = 2 * time.Second
 )

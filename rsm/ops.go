@@ -95,36 +95,57 @@ func (q *queue) end() {
 
 var calls = sync.Pool{New: func() any { return &call{done: make(chan error, 1)} }}
 
-// Do executes operations in their order, others perhaps between them, and returns when all of them may be answered. On
-// ErrUnknown, some commands may have been executed, and ops must not be used again; on another error none was.
-func (n *Node) Do(ctx context.Context, ops []Op) error {
+// Started is operations that are on their way.
+type Started struct{ c *call }
+
+// Start is Do for a caller that goes on meanwhile. With an error nothing was begun. Otherwise ops are not to be touched until
+// Started.Done gives Do's error, which it does at the latest when Run ends.
+func (n *Node) Start(ops []Op) (Started, error) {
 	bytes := 0
 	for i := range ops {
 		if len(ops[i].Command) > MaxCommandBytes {
-			return fmt.Errorf("%w: %d bytes", ErrTooLarge, len(ops[i].Command))
+			return Started{}, fmt.Errorf("%w: %d bytes", ErrTooLarge, len(ops[i].Command))
 		}
 		bytes += len(ops[i].Command)
 	}
-	if len(ops) == 0 {
-		return nil
-	}
 	if replica.Role(n.role.Load()) != replica.Primary {
-		return ErrNotPrimary
+		return Started{}, ErrNotPrimary
 	}
 	c := calls.Get().(*call)
 	c.ops, c.bytes = ops, bytes
 	if !n.queue.put(c) {
-		return ErrNotPrimary
+		return Started{}, ErrNotPrimary
 	}
 	n.poke()
+	return Started{c}, nil
+}
+
+// Done gives Do's error, once; then End must be called. What was started on one node ends in the order in which it was started.
+func (s Started) Done() <-chan error { return s.c.done }
+
+// End gives back what the operations needed.
+func (s Started) End() {
+	s.c.ops = nil
+	calls.Put(s.c)
+}
+
+// Do executes operations in their order, others perhaps between them, and returns when all of them may be answered. On
+// ErrUnknown, some commands may have been executed, and ops must not be used again; on another error none was.
+func (n *Node) Do(ctx context.Context, ops []Op) error {
+	if len(ops) == 0 {
+		return nil
+	}
+	s, err := n.Start(ops)
+	if err != nil {
+		return err
+	}
 	select {
-	case err := <-c.done:
-		c.ops = nil
-		calls.Put(c)
+	case err := <-s.c.done:
+		s.End()
 		return err
 	case <-ctx.Done():
 	}
-	if n.queue.withdraw(c) {
+	if n.queue.withdraw(s.c) {
 		return context.Cause(ctx)
 	}
 	return fmt.Errorf("%w: %w", ErrUnknown, context.Cause(ctx))

@@ -28,8 +28,8 @@ func (w *WAL) header() header {
 	return header{Version: version, Group: w.opt.Group, Name: w.opt.Name, Format: w.opt.Format}
 }
 
-func (w *WAL) newWriter() (*Writer, error) {
-	s := &Writer{w: w, gen: w.gen}
+func (w *WAL) newWriter(gen uint64) (*Writer, error) {
+	s := &Writer{w: w, gen: gen}
 	f, err := os.OpenFile(w.path(s.gen, "snap.part"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("write a snapshot: %w", err)
@@ -96,31 +96,24 @@ func (s *Writer) publish() (size int64, err error) {
 	return info.Size(), s.w.syncDir()
 }
 
-// newLog makes an empty log with a header.
-func (w *WAL) newLog(gen uint64, h header) (*os.File, int64, error) {
+// newLog makes an empty file for a log, whose name is on disk.
+func (w *WAL) newLog(gen uint64) (*os.File, error) {
 	f, err := os.OpenFile(w.path(gen, "log"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
 	if err != nil {
-		return nil, 0, err
+		return nil, fmt.Errorf("begin a log: %w", err)
 	}
-	head := appendJSON([]byte(magicLog), typeHeader, 0, h)
-	if _, err = f.Write(head); err == nil {
-		err = f.Sync()
-	}
-	if err == nil {
-		err = w.syncDir()
-	}
-	if err != nil {
+	if err := w.syncDir(); err != nil {
 		f.Close()
 		os.Remove(f.Name())
-		return nil, 0, err
+		return nil, fmt.Errorf("begin a log: %w", err)
 	}
-	return f, int64(len(head)), nil
+	return f, nil
 }
 
 // Begin begins a state that has nothing to do with what is there: it takes its place with Commit. There is one at a time.
 func (w *WAL) Begin() (*Writer, error) {
 	w.gen++
-	return w.newWriter()
+	return w.newWriter(w.gen)
 }
 
 // Commit makes the state, which is that after entry base at the machine's time clock, the one that the files hold, with mark m.
@@ -133,20 +126,32 @@ func (s *Writer) Commit(base uint64, clock int64, m Mark) error {
 	}
 	h := w.header()
 	h.Base, h.Clock, h.Mark = base, clock, m
-	f, size, err := w.newLog(s.gen, h)
+	f, err := w.newLog(s.gen)
 	if err != nil {
-		return fmt.Errorf("begin a log: %w", err)
+		return err
 	}
-	snap, err := s.publish()
+	head := appendJSON([]byte(magicLog), typeHeader, 0, h)
+	size := int64(len(head))
+	if _, err = f.Write(head); err == nil {
+		err = f.Sync()
+	}
+	var snap int64
+	if err == nil {
+		snap, err = s.publish()
+	}
 	if err != nil {
 		f.Close()
+		os.Remove(f.Name())
 		return fmt.Errorf("write a snapshot: %w", err)
 	}
 	w.mu.Lock()
-	if w.file != nil {
-		w.file.Close()
+	for _, old := range []*os.File{w.file, w.next} {
+		if old != nil {
+			old.Close()
+		}
 	}
-	w.file, w.size, w.synced, w.err = f, size, size, nil
+	w.file, w.next, w.size, w.synced, w.err = f, nil, size, size, nil
+	w.nextGen = 0
 	w.mu.Unlock()
 	w.mark, w.last = m, base
 	w.snapSize.Store(snap)
@@ -161,44 +166,71 @@ func (s *Writer) Commit(base uint64, clock int64, m Mark) error {
 // Grown tells whether it is worth while to ask whether a snapshot is Due. It may be called at any time.
 func (w *WAL) Grown() bool { return w.logSize.Load() > max(w.opt.SnapshotBytes, w.snapSize.Load()) }
 
-// Due tells that the log has grown so far that a snapshot is worth its while.
-func (w *WAL) Due() bool {
-	return !w.rotating && w.base > 0 && w.logSize.Load() > max(w.opt.SnapshotBytes, w.snapSize.Load(), w.quietTo)
+// Due tells that the log has grown so far that a snapshot is worth its while. If prepare is not nil it is to be called beside the
+// work, one at a time, and Due to be asked again when it is done.
+func (w *WAL) Due() (due bool, prepare func() error) {
+	if w.rotating || w.base == 0 || w.logSize.Load() <= max(w.opt.SnapshotBytes, w.snapSize.Load(), w.quietTo) {
+		return false, nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.next != nil {
+		return true, nil
+	}
+	if w.nextGen == 0 {
+		w.gen++
+		w.nextGen = w.gen
+	}
+	gen := w.nextGen
+	return false, func() error {
+		// What gathered until now does not hold up Rotate.
+		err := w.sync()
+		if err != nil {
+			return err
+		}
+		f, err := w.newLog(gen)
+		if err != nil {
+			return err
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.nextGen != gen || w.err != nil { // another state has come meanwhile, say
+			return errors.Join(f.Close(), os.Remove(f.Name()), w.err)
+		}
+		w.next = f
+		return nil
+	}
 }
 
-// Rotate begins the log of the next generation behind the newest entry, at which the machine's time is clock, and a snapshot of
-// the state there. The log goes on while the snapshot is written.
+// Rotate, when it is Due, begins the log of the next generation behind the newest entry, at which the machine's time is clock, and
+// a snapshot of the state there. The log goes on while the snapshot is written.
 func (w *WAL) Rotate(clock int64) (*Writer, error) {
 	if err := w.sync(); err != nil {
 		return nil, err
 	}
 	h := w.header()
 	h.Base, h.Clock, h.Mark, h.Chained = w.last, clock, w.mark, true
-	f, size, err := w.newLog(w.gen+1, h)
-	if err != nil {
-		w.put(fmt.Errorf("begin a log: %w", err))
+	head := appendJSON([]byte(magicLog), typeHeader, 0, h)
+	w.mu.Lock()
+	f := w.next
+	if _, err := f.Write(head); err != nil {
+		w.err = errors.Join(w.err, err)
+		w.mu.Unlock()
 		return nil, fmt.Errorf("begin a log: %w", err)
 	}
-	w.mu.Lock()
 	w.file.Close()
-	w.file, w.size, w.synced = f, size, size
+	// The header is on disk with the first entry that has to be.
+	gen := w.nextGen
+	w.file, w.next, w.nextGen, w.size, w.synced = f, nil, 0, int64(len(head)), 0
 	w.mu.Unlock()
-	w.gen++
-	w.logSize.Add(size)
-	s, err := w.newWriter()
+	w.logSize.Add(int64(len(head)))
+	s, err := w.newWriter(gen)
 	if err != nil {
 		w.quiet()
 		return nil, err
 	}
 	w.rotating = true
 	return s, nil
-}
-
-// put keeps an error that makes the log worthless.
-func (w *WAL) put(err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.err = errors.Join(w.err, err)
 }
 
 // quiet puts the next snapshot off.

@@ -72,8 +72,8 @@ type WAL struct {
 	last     uint64
 	snapSize atomic.Int64 // bytes of the newest snapshot's file
 	logSize  atomic.Int64 // bytes of all logs behind it
-	rotating bool
-	quietTo  int64 // logSize below which no snapshot is tried, after one could not be written
+	rotating bool         // a snapshot is being written
+	quietTo  int64        // logSize below which no snapshot is tried, after one could not be written
 
 	buf []byte
 
@@ -81,7 +81,9 @@ type WAL struct {
 	file    *os.File   // the newest log, open for writing; nil: none yet
 	size    int64
 	synced  int64
-	err     error // of a write or sync: from then on nothing can be relied upon
+	next    *os.File // the next generation's log, still empty; nil: it is not there yet
+	nextGen uint64   // its generation, or the one that it is to have; 0: none
+	err     error    // of a write or sync: from then on nothing can be relied upon
 	stop    chan struct{}
 	stopped sync.WaitGroup
 }
@@ -272,10 +274,12 @@ func (w *WAL) Close() error {
 	err := w.sync()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.file != nil {
-		w.file.Close()
-		w.file = nil
+	for _, f := range []*os.File{w.file, w.next} {
+		if f != nil {
+			f.Close()
+		}
 	}
+	w.file, w.next = nil, nil
 	w.err = errors.Join(w.err, os.ErrClosed)
 	w.lock.Close()
 	return err

@@ -168,7 +168,14 @@ func TestRotates(t *testing.T) {
 	rotations := 0
 	for last := uint64(10); last < 1000; last += 10 {
 		appendTo(t, w, last)
-		if !w.Due() {
+		due, prepare := w.Due()
+		if prepare != nil {
+			if err := prepare(); err != nil {
+				t.Fatal(err)
+			}
+			due, _ = w.Due()
+		}
+		if !due {
 			continue
 		}
 		rotations++
@@ -184,7 +191,7 @@ func TestRotates(t *testing.T) {
 			if err := s.Chain(errors.New("no space")); err == nil {
 				t.Fatal("no error")
 			}
-			if w.Due() {
+			if due, prepare := w.Due(); due || prepare != nil {
 				t.Fatal("tries again at once")
 			}
 		case 1: // killed before it was complete
@@ -410,8 +417,12 @@ func TestCutBetween(t *testing.T) {
 	check("a state without a name", 5)
 	h := w.header()
 	h.Base = 50
-	f, _, err := w.newLog(s.gen, h)
+	f, err := w.newLog(s.gen)
 	if err != nil {
+		t.Fatal(err)
+	}
+	check("an empty log", 5)
+	if _, err := f.Write(appendJSON([]byte(magicLog), typeHeader, 0, h)); err != nil {
 		t.Fatal(err)
 	}
 	f.Close()
@@ -464,4 +475,61 @@ func FuzzLog(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestAnotherStateComesWhileALogIsPrepared: what was prepared belonged to the state before.
+func TestAnotherStateComesWhileALogIsPrepared(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		o := options(t.TempDir())
+		o.SnapshotBytes = 1000
+		w := open(t, o)
+		begin(t, w, 0, mark(1, Primary))
+		w.snapSize.Store(0)
+		appendTo(t, w, 20)
+		_, prepare := w.Due()
+		s, err := w.Begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeState(t, s, 100)
+		if !late {
+			if err := prepare(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Commit(100, 100, mark(3, Joining)); err != nil {
+			t.Fatal(err)
+		}
+		if late {
+			if err := prepare(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.snapSize.Store(0)
+		appendTo(t, w, 120)
+		for range 3 { // and its own are chained to it
+			due, prepare := w.Due()
+			if due || prepare == nil {
+				t.Fatal("there is a log already")
+			}
+			if err := prepare(); err != nil {
+				t.Fatal(err)
+			}
+			s, err := w.Rotate(int64(w.last))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.Chain(errors.New("no space")) == nil {
+				t.Fatal("no error")
+			}
+			appendTo(t, w, w.last+20)
+		}
+		shut(t, w)
+		w = open(t, o)
+		if m, last := w.Held(); w.Damage() != nil || last != 180 || m != mark(3, Joining) {
+			t.Fatalf("%v, %+v, %d", w.Damage(), m, last)
+		}
+		load(t, w)
+		shut(t, w)
+	}
 }
