@@ -159,9 +159,9 @@ func TestMaxMemory(t *testing.T) {
 		}
 	}
 	g.kill(a.View.Primary)
-	wait(t, "an answer of the new primary", func() (bool, string) {
-		got := info(a.BackupClient, "role")
-		return got == "master", got
+	other := g.servers[a.View.Backup]
+	wait(t, "the new primary to look at the limit", func() (bool, string) {
+		return strings.Contains(other.said(), "another limit of memory than this server"), other.said()
 	})
 	r := dial(t, a.BackupClient)
 	r.do(t, "SET", "x", "z")
