@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	api "understudy/api/understudy/v1"
+	"understudy/internal/host"
 )
 
 // What -o json prints. docs/formats.md has it as a contract: fields may be added, not renamed.
@@ -50,6 +51,7 @@ type inspectJSON struct {
 	Outbound       bool          `json:"outbound,omitempty"`
 	Volumes        []volumeJSON  `json:"volumes,omitempty"`
 	SharedDisks    []string      `json:"shared_disks,omitempty"`
+	SharedReads    string        `json:"shared_disk_reads,omitempty"`
 	Replicas       []replicaJSON `json:"replicas"`
 }
 
@@ -125,6 +127,9 @@ func toInspect(m *api.Machine) inspectJSON {
 		machineJSON: toMachine(m), Group: m.Group, Cmdline: s.GetCmdline(), EpochNs: ns(s.GetEpoch()),
 		SuspectAfterNs: ns(s.GetSuspectAfter()), LagMaxNs: ns(s.GetLagMax()), BandwidthBytes: s.GetBandwidthBytes(),
 		Outbound: s.GetOutbound(), SharedDisks: s.GetSharedDisks(), Replicas: []replicaJSON{},
+	}
+	if len(j.SharedDisks) > 0 {
+		j.SharedReads = host.ReadsName(s.GetSharedDiskReads() == api.SharedDiskReads_SHARED_DISK_READS_DISK)
 	}
 	for _, v := range s.GetVolumes() {
 		j.Volumes = append(j.Volumes, volumeJSON{v.Name, v.SizeBytes})

@@ -27,6 +27,7 @@ func replicaCommand() *cobra.Command {
 		listenAddr, arbiterURL, status, console string
 		tlsDir, views, bandwidth, mode          string
 		shared                                  []string
+		sharedReads                             string
 		epoch                                   time.Duration
 		arbiterCreate                           bool
 	)
@@ -66,6 +67,12 @@ its part and halted. 125: an error of ours.`,
 				if o.MayFound {
 					o.Disks = append(o.Disks, host.DiskSpec{Shared: addr})
 				}
+			}
+			if o.BackupReads, err = host.ParseReads(sharedReads); err != nil {
+				return err
+			}
+			if o.BackupReads && len(shared) == 0 {
+				return withHint(errors.New("--shared-disk-reads disk: there is no shared disk to read"), "--shared-disk HOST:PORT, see understudy disk --help")
 			}
 			if o.Views, err = viewCopies(views, o.Identity); err != nil {
 				return err
@@ -168,6 +175,7 @@ its part and halted. 125: an error of ours.`,
 	f.StringVar(&mode, "mode", "lockstep", "how the backup follows: lockstep (it executes the same) or checkpoint (it receives what changed in every epoch)")
 	f.DurationVar(&epoch, "epoch", 0, "with --mode checkpoint: length of an epoch (default: as load and outputs want it)")
 	f.StringArrayVar(&shared, "shared-disk", nil, "a disk that all hosts share, where understudy disk serves it: host:port or the path of a unix socket (repeatable)")
+	f.StringVar(&sharedReads, "shared-disk-reads", "log", "how the backup has what was read from shared disks: log (it travels in the log) or disk (the backup reads it too; writes wait for that). Rests in checkpoint mode")
 	f.StringVar(&o.TakeShared, "take-shared-disk", "", "take shared disks from groups whose names begin with this: former starts of the same machine")
 	tlsFlag(f, &tlsDir)
 	f.StringVar(&status, "status", "", "serve GET /status here")

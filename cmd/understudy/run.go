@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -14,11 +15,13 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	api "understudy/api/understudy/v1"
+	"understudy/internal/host"
 )
 
 // runFlags describe a machine.
 type runFlags struct {
 	name, memory, mode, wait, cmdline, bandwidth string
+	sharedReads                                  string
 	forwards, volumes, sharedDisks               []string
 	epoch, suspectAfter, lagMax                  time.Duration
 	spares                                       int32
@@ -59,6 +62,7 @@ prints the machine's name. Ctrl-C while it waits leaves the machine to itself: s
 	fl.StringVarP(&r.memory, "memory", "m", "", "guest memory, as 512M (default: the image's)")
 	fl.StringArrayVarP(&r.volumes, "volume", "v", nil, "a disk beside those of the image: NAME:SIZE, as data:2G (repeatable)")
 	fl.StringArrayVar(&r.sharedDisks, "shared-disk", nil, "a disk that all hosts share, where understudy disk serves it: HOST:PORT (repeatable)")
+	fl.StringVar(&r.sharedReads, "shared-disk-reads", "log", "how the backup has what was read from shared disks: log (it travels in the log) or disk (the backup reads it too; writes wait for that)")
 	fl.StringVar(&r.mode, "mode", "lockstep", "how it is protected: lockstep or checkpoint")
 	fl.DurationVar(&r.epoch, "epoch", 0, "checkpoint mode: time between two checkpoints, as 25ms (default: it adapts)")
 	fl.Int32Var(&r.spares, "spares", 1, "hosts that stand ready beside primary and backup; -1: all")
@@ -71,6 +75,7 @@ prints the machine's name. Ctrl-C while it waits leaves the machine to itself: s
 	fl.DurationVar(&r.lagMax, "lag-max", 0, "how far the backup may be behind before the machine is slowed (default: the hosts')")
 	fl.StringVar(&r.bandwidth, "bandwidth", "", "limit for state transfer per second, as 50M (default: none)")
 	_ = c.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions([]cobra.Completion{"lockstep", "checkpoint"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("shared-disk-reads", cobra.FixedCompletions([]cobra.Completion{"log", "disk"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("wait", cobra.FixedCompletions([]cobra.Completion{"up", "protected"}, cobra.ShellCompDirectiveNoFileComp))
 	c.ValidArgsFunction = cobra.NoFileCompletions
 	return c
@@ -85,9 +90,21 @@ func (r *runFlags) spec(image string) (*api.MachineSpec, error) {
 	if r.epoch != 0 && mode != api.Mode_MODE_CHECKPOINT {
 		return nil, fmt.Errorf("--epoch is for --mode checkpoint")
 	}
+	backupReads, err := host.ParseReads(r.sharedReads)
+	switch {
+	case err != nil:
+		return nil, err
+	case backupReads && len(r.sharedDisks) == 0:
+		return nil, withHint(errors.New("--shared-disk-reads disk: there is no shared disk to read"), "--shared-disk HOST:PORT, see understudy disk --help")
+	case backupReads && mode == api.Mode_MODE_CHECKPOINT:
+		return nil, withHint(errors.New("--shared-disk-reads disk is for lockstep: in checkpoint mode what was read comes to the backup with the pages that changed"), "without it, or --mode lockstep")
+	}
 	s := &api.MachineSpec{
 		Name: r.name, Image: image, Forwards: r.forwards, Cmdline: r.cmdline, Mode: mode, Outbound: r.outbound, Spares: r.spares,
 		Unprotected: r.noBackup, SharedDisks: r.sharedDisks,
+	}
+	if backupReads {
+		s.SharedDiskReads = api.SharedDiskReads_SHARED_DISK_READS_DISK
 	}
 	if s.Name == "" {
 		s.Name = madeUpName(rand.IntN)

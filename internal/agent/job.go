@@ -105,6 +105,9 @@ func replicaArgs(o *Options, j *job, l life) []string {
 	for _, d := range s.GetSharedDisks() {
 		flag("shared-disk", d)
 	}
+	if s.GetSharedDiskReads() == pb.SharedDiskReads_SHARED_DISK_READS_DISK {
+		flag("shared-disk-reads", "disk")
+	}
 	return append(args, "--", l.image)
 }
 

@@ -38,6 +38,10 @@ func TestReplicaArgs(t *testing.T) {
 	if got := strings.Join(replicaArgs(o, j, l), " "); !strings.HasSuffix(got, "--take-shared-disk=web- --mem=536870912 --cmdline=--quiet x=1 --disk=/d/disk0.raw --disk=/d/disk1.raw --shared-disk=store:7080 -- -odd") {
 		t.Errorf("%s", got)
 	}
+	j.Spec.SharedDiskReads = pb.SharedDiskReads_SHARED_DISK_READS_DISK
+	if got := strings.Join(replicaArgs(o, j, l), " "); !strings.HasSuffix(got, "--shared-disk=store:7080 --shared-disk-reads=disk -- -odd") {
+		t.Errorf("%s", got)
+	}
 	l.founding, j.Spec.SharedDisks = false, nil
 	if got := replicaArgs(o, j, l); got[len(got)-1] != "--epoch=25ms" {
 		t.Errorf("a spare: %q", got)

@@ -45,6 +45,12 @@ func checkSpec(spec *api.MachineSpec) (*api.MachineSpec, error) {
 		return nil, bad("%d forwarded ports, at most %d", len(spec.Forwards), maxForwards)
 	case len(spec.SharedDisks) > maxVolumes:
 		return nil, bad("%d shared disks, at most %d", len(spec.SharedDisks), maxVolumes)
+	case api.SharedDiskReads_name[int32(spec.SharedDiskReads)] == "":
+		return nil, bad("way %d of reading shared disks is unknown", spec.SharedDiskReads)
+	case spec.SharedDiskReads == api.SharedDiskReads_SHARED_DISK_READS_DISK && len(spec.SharedDisks) == 0:
+		return nil, bad("there is no shared disk for a backup to read")
+	case spec.SharedDiskReads == api.SharedDiskReads_SHARED_DISK_READS_DISK && spec.Mode == api.Mode_MODE_CHECKPOINT:
+		return nil, bad("in checkpoint mode a backup reads no shared disk: what the guest read comes to it with the pages that it changed")
 	case len(spec.Volumes) > maxVolumes:
 		return nil, bad("%d volumes, at most %d", len(spec.Volumes), maxVolumes)
 	case spec.Spares < -1 || spec.Spares > maxSpares:

@@ -80,6 +80,8 @@ type leader struct {
 	timer   *time.Timer
 	entries []event.Entry // of the present stop
 	reads   []read        // those that may go without their data
+	holds   bool          // at the newest stop a write to a shared disk waited for the backup
+	urged   time.Time     // when urge last said so
 	raw     []event.Entry
 	outs    []any
 	digest  time.Time
@@ -203,7 +205,11 @@ const sliceMost = 2 * time.Millisecond
 // up to nine times as long as the slice took (VMware FT, section 2.3, takes CPU from it for the same end).
 func (l *leader) slow(slice time.Duration) {
 	share := 0.0
-	if over := l.r.stats.lag() - l.r.opt.LagMax; over > 0 {
+	over := l.r.stats.lag() - l.r.opt.LagMax
+	if l.holds {
+		over += l.r.opt.LagMax // the guest waits for what waits for the backup
+	}
+	if over > 0 {
 		share = min(9, 9*float64(over)/float64(l.r.opt.LagMax))
 	}
 	if pct := float64(l.r.slowed.Load()); pct > 0 {
@@ -261,6 +267,7 @@ func (l *leader) stop(mark bool) error {
 			return err
 		}
 	}
+	mark = l.urge(now) || mark
 	if (len(l.outs) > 0 || mark) && len(l.entries) == 0 {
 		if err := l.deliver(event.Entry{Kind: event.KindCommit}); err != nil {
 			return err

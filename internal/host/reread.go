@@ -77,6 +77,29 @@ func (l *leader) leaveOut() {
 	}
 }
 
+// urgeEvery is how often a primary writes an entry while a write waits for the backup.
+const urgeEvery = time.Millisecond
+
+// urge tells whether an entry is to be made although nothing has happened, as a write waits for the backup. It executes no
+// further than the newest entry: without one it would begin with a stretch of the guest's work only when the primary is
+// through with it, and the write would wait for as long again. For the same reason leader.slow takes no lag
+// for granted then.
+func (l *leader) urge(now time.Time) bool {
+	r := l.r
+	l.holds = false
+	if !r.opt.BackupReads || !r.ships.Load() {
+		return false
+	}
+	for _, c := range r.shared {
+		l.holds = l.holds || c.Holds()
+	}
+	if !l.holds || now.Sub(l.urged) < urgeEvery {
+		return false
+	}
+	l.urged = now
+	return true
+}
+
 // tellShared tells the shared disks of a primary how its backup follows. r.mu is held.
 func (r *Replica) tellShared() {
 	applied := r.core.Applied()

@@ -80,10 +80,12 @@ func (s *sharedServer) writesOn(n uint64) {
 }
 
 func eachMode(t *testing.T, f func(t *testing.T, mode func(*Options))) {
-	for name, mode := range map[string]func(*Options){"lockstep": func(*Options) {}, "checkpoint": byCheckpoints} {
+	for name, mode := range map[string]func(*Options){"lockstep": func(*Options) {}, "lockstep, reads from disk": readsFromDisk, "checkpoint": byCheckpoints} {
 		t.Run(name, func(t *testing.T) { f(t, mode) })
 	}
 }
+
+func readsFromDisk(o *Options) { o.BackupReads = true }
 
 func (g *group) keepsUp(primary, backup string) {
 	g.t.Helper()
@@ -318,6 +320,8 @@ func TestSharedDiskOptions(t *testing.T) {
 		{func(o *Options) { o.Disks = []DiskSpec{{Shared: s.addr, ReadOnly: true}} }, "not read-only"},
 		{func(o *Options) { o.Disks = []DiskSpec{{Shared: "192.0.2.1:1"}} }, "only loopback"},
 		{func(o *Options) { o.Disks = []DiskSpec{{Shared: "x"}} }, "want host:port"},
+		{func(o *Options) { o.BackupReads = true }, "no shared disk for a backup to read"},
+		{func(o *Options) { o.BackupReads, o.Disks = true, []DiskSpec{{Path: s.path}} }, "no shared disk for a backup to read"},
 		{func(o *Options) { o.Disks = []DiskSpec{{Shared: "127.0.0.1:1"}} }, "reach the shared disk"},
 	} {
 		o := base()

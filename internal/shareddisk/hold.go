@@ -224,6 +224,14 @@ func (c *Client) Watch() {
 	}
 }
 
+// Holds tells whether a request waits for the backup.
+func (c *Client) Holds() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, _ := c.heldLocked()
+	return n > 0
+}
+
 // heldLocked is how many requests are held, and for how long the oldest of them has been.
 func (c *Client) heldLocked() (n int, oldest time.Duration) {
 	for _, q := range c.queue {

@@ -75,26 +75,77 @@ func (Mode) EnumDescriptor() ([]byte, []int) {
 	return file_understudy_v1_understudy_proto_rawDescGZIP(), []int{0}
 }
 
+// SharedDiskReads is from where a backup in lockstep has what the guest read from shared disks.
+type SharedDiskReads int32
+
+const (
+	SharedDiskReads_SHARED_DISK_READS_UNSPECIFIED SharedDiskReads = 0 // log
+	SharedDiskReads_SHARED_DISK_READS_LOG         SharedDiskReads = 1 // it travels in the log
+	SharedDiskReads_SHARED_DISK_READS_DISK        SharedDiskReads = 2 // the backup reads the disk too
+)
+
+// Enum value maps for SharedDiskReads.
+var (
+	SharedDiskReads_name = map[int32]string{
+		0: "SHARED_DISK_READS_UNSPECIFIED",
+		1: "SHARED_DISK_READS_LOG",
+		2: "SHARED_DISK_READS_DISK",
+	}
+	SharedDiskReads_value = map[string]int32{
+		"SHARED_DISK_READS_UNSPECIFIED": 0,
+		"SHARED_DISK_READS_LOG":         1,
+		"SHARED_DISK_READS_DISK":        2,
+	}
+)
+
+func (x SharedDiskReads) Enum() *SharedDiskReads {
+	p := new(SharedDiskReads)
+	*p = x
+	return p
+}
+
+func (x SharedDiskReads) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SharedDiskReads) Descriptor() protoreflect.EnumDescriptor {
+	return file_understudy_v1_understudy_proto_enumTypes[1].Descriptor()
+}
+
+func (SharedDiskReads) Type() protoreflect.EnumType {
+	return &file_understudy_v1_understudy_proto_enumTypes[1]
+}
+
+func (x SharedDiskReads) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SharedDiskReads.Descriptor instead.
+func (SharedDiskReads) EnumDescriptor() ([]byte, []int) {
+	return file_understudy_v1_understudy_proto_rawDescGZIP(), []int{1}
+}
+
 // MachineSpec is what a user asked for.
 type MachineSpec struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                          // [a-z0-9][a-z0-9._-]{0,62}
-	Image          string                 `protobuf:"bytes,2,opt,name=image,proto3" json:"image,omitempty"`                        // name of an image, or a recipe that hosts can build
-	MemBytes       uint64                 `protobuf:"varint,3,opt,name=mem_bytes,json=memBytes,proto3" json:"mem_bytes,omitempty"` // 0: the image's wish
-	Forwards       []string               `protobuf:"bytes,4,rep,name=forwards,proto3" json:"forwards,omitempty"`                  // HOST:PORT:GUESTPORT[/udp]
-	Volumes        []*Volume              `protobuf:"bytes,5,rep,name=volumes,proto3" json:"volumes,omitempty"`
-	Cmdline        string                 `protobuf:"bytes,6,opt,name=cmdline,proto3" json:"cmdline,omitempty"` // more words for the kernel's command line
-	Mode           Mode                   `protobuf:"varint,7,opt,name=mode,proto3,enum=understudy.v1.Mode" json:"mode,omitempty"`
-	Epoch          *durationpb.Duration   `protobuf:"bytes,8,opt,name=epoch,proto3" json:"epoch,omitempty"`                                   // checkpoint mode; unset: adaptive
-	SuspectAfter   *durationpb.Duration   `protobuf:"bytes,9,opt,name=suspect_after,json=suspectAfter,proto3" json:"suspect_after,omitempty"` // unset: the host's default
-	LagMax         *durationpb.Duration   `protobuf:"bytes,10,opt,name=lag_max,json=lagMax,proto3" json:"lag_max,omitempty"`
-	Outbound       bool                   `protobuf:"varint,11,opt,name=outbound,proto3" json:"outbound,omitempty"`                                   // the guest may reach the outside through the gateway
-	Spares         int32                  `protobuf:"varint,12,opt,name=spares,proto3" json:"spares,omitempty"`                                       // hosts that stand ready beside primary and backup; -1: all
-	BandwidthBytes uint64                 `protobuf:"varint,13,opt,name=bandwidth_bytes,json=bandwidthBytes,proto3" json:"bandwidth_bytes,omitempty"` // limit for state transfer in bytes per second; 0: none
-	Unprotected    bool                   `protobuf:"varint,14,opt,name=unprotected,proto3" json:"unprotected,omitempty"`                             // no backup is wanted
-	SharedDisks    []string               `protobuf:"bytes,15,rep,name=shared_disks,json=sharedDisks,proto3" json:"shared_disks,omitempty"`           // addresses of disk servers, as all hosts reach them
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                          // [a-z0-9][a-z0-9._-]{0,62}
+	Image           string                 `protobuf:"bytes,2,opt,name=image,proto3" json:"image,omitempty"`                        // name of an image, or a recipe that hosts can build
+	MemBytes        uint64                 `protobuf:"varint,3,opt,name=mem_bytes,json=memBytes,proto3" json:"mem_bytes,omitempty"` // 0: the image's wish
+	Forwards        []string               `protobuf:"bytes,4,rep,name=forwards,proto3" json:"forwards,omitempty"`                  // HOST:PORT:GUESTPORT[/udp]
+	Volumes         []*Volume              `protobuf:"bytes,5,rep,name=volumes,proto3" json:"volumes,omitempty"`
+	Cmdline         string                 `protobuf:"bytes,6,opt,name=cmdline,proto3" json:"cmdline,omitempty"` // more words for the kernel's command line
+	Mode            Mode                   `protobuf:"varint,7,opt,name=mode,proto3,enum=understudy.v1.Mode" json:"mode,omitempty"`
+	Epoch           *durationpb.Duration   `protobuf:"bytes,8,opt,name=epoch,proto3" json:"epoch,omitempty"`                                   // checkpoint mode; unset: adaptive
+	SuspectAfter    *durationpb.Duration   `protobuf:"bytes,9,opt,name=suspect_after,json=suspectAfter,proto3" json:"suspect_after,omitempty"` // unset: the host's default
+	LagMax          *durationpb.Duration   `protobuf:"bytes,10,opt,name=lag_max,json=lagMax,proto3" json:"lag_max,omitempty"`
+	Outbound        bool                   `protobuf:"varint,11,opt,name=outbound,proto3" json:"outbound,omitempty"`                                   // the guest may reach the outside through the gateway
+	Spares          int32                  `protobuf:"varint,12,opt,name=spares,proto3" json:"spares,omitempty"`                                       // hosts that stand ready beside primary and backup; -1: all
+	BandwidthBytes  uint64                 `protobuf:"varint,13,opt,name=bandwidth_bytes,json=bandwidthBytes,proto3" json:"bandwidth_bytes,omitempty"` // limit for state transfer in bytes per second; 0: none
+	Unprotected     bool                   `protobuf:"varint,14,opt,name=unprotected,proto3" json:"unprotected,omitempty"`                             // no backup is wanted
+	SharedDisks     []string               `protobuf:"bytes,15,rep,name=shared_disks,json=sharedDisks,proto3" json:"shared_disks,omitempty"`           // addresses of disk servers, as all hosts reach them
+	SharedDiskReads SharedDiskReads        `protobuf:"varint,16,opt,name=shared_disk_reads,json=sharedDiskReads,proto3,enum=understudy.v1.SharedDiskReads" json:"shared_disk_reads,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *MachineSpec) Reset() {
@@ -230,6 +281,13 @@ func (x *MachineSpec) GetSharedDisks() []string {
 		return x.SharedDisks
 	}
 	return nil
+}
+
+func (x *MachineSpec) GetSharedDiskReads() SharedDiskReads {
+	if x != nil {
+		return x.SharedDiskReads
+	}
+	return SharedDiskReads_SHARED_DISK_READS_UNSPECIFIED
 }
 
 // Volume is a disk beside those of the image.
@@ -2979,7 +3037,7 @@ var File_understudy_v1_understudy_proto protoreflect.FileDescriptor
 
 const file_understudy_v1_understudy_proto_rawDesc = "" +
 	"\n" +
-	"\x1eunderstudy/v1/understudy.proto\x12\runderstudy.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1egoogle/protobuf/duration.proto\"\xab\x04\n" +
+	"\x1eunderstudy/v1/understudy.proto\x12\runderstudy.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1egoogle/protobuf/duration.proto\"\xf7\x04\n" +
 	"\vMachineSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05image\x18\x02 \x01(\tR\x05image\x12\x1b\n" +
@@ -2996,7 +3054,8 @@ const file_understudy_v1_understudy_proto_rawDesc = "" +
 	"\x06spares\x18\f \x01(\x05R\x06spares\x12'\n" +
 	"\x0fbandwidth_bytes\x18\r \x01(\x04R\x0ebandwidthBytes\x12 \n" +
 	"\vunprotected\x18\x0e \x01(\bR\vunprotected\x12!\n" +
-	"\fshared_disks\x18\x0f \x03(\tR\vsharedDisks\";\n" +
+	"\fshared_disks\x18\x0f \x03(\tR\vsharedDisks\x12J\n" +
+	"\x11shared_disk_reads\x18\x10 \x01(\x0e2\x1e.understudy.v1.SharedDiskReadsR\x0fsharedDiskReads\";\n" +
 	"\x06Volume\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
@@ -3197,7 +3256,11 @@ const file_understudy_v1_understudy_proto_rawDesc = "" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rMODE_LOCKSTEP\x10\x01\x12\x13\n" +
-	"\x0fMODE_CHECKPOINT\x10\x022\xc7\a\n" +
+	"\x0fMODE_CHECKPOINT\x10\x02*k\n" +
+	"\x0fSharedDiskReads\x12!\n" +
+	"\x1dSHARED_DISK_READS_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15SHARED_DISK_READS_LOG\x10\x01\x12\x1a\n" +
+	"\x16SHARED_DISK_READS_DISK\x10\x022\xc7\a\n" +
 	"\x0eMachineService\x12>\n" +
 	"\x03Run\x12\x19.understudy.v1.RunRequest\x1a\x1a.understudy.v1.RunProgress0\x01\x12W\n" +
 	"\fListMachines\x12\".understudy.v1.ListMachinesRequest\x1a#.understudy.v1.ListMachinesResponse\x12Q\n" +
@@ -3234,136 +3297,138 @@ func file_understudy_v1_understudy_proto_rawDescGZIP() []byte {
 	return file_understudy_v1_understudy_proto_rawDescData
 }
 
-var file_understudy_v1_understudy_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_understudy_v1_understudy_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_understudy_v1_understudy_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_understudy_v1_understudy_proto_goTypes = []any{
 	(Mode)(0),                      // 0: understudy.v1.Mode
-	(*MachineSpec)(nil),            // 1: understudy.v1.MachineSpec
-	(*Volume)(nil),                 // 2: understudy.v1.Volume
-	(*RunRequest)(nil),             // 3: understudy.v1.RunRequest
-	(*RunProgress)(nil),            // 4: understudy.v1.RunProgress
-	(*Machine)(nil),                // 5: understudy.v1.Machine
-	(*Replica)(nil),                // 6: understudy.v1.Replica
-	(*Transfer)(nil),               // 7: understudy.v1.Transfer
-	(*ListMachinesRequest)(nil),    // 8: understudy.v1.ListMachinesRequest
-	(*ListMachinesResponse)(nil),   // 9: understudy.v1.ListMachinesResponse
-	(*GetMachineRequest)(nil),      // 10: understudy.v1.GetMachineRequest
-	(*GetMachineResponse)(nil),     // 11: understudy.v1.GetMachineResponse
-	(*ConsoleRequest)(nil),         // 12: understudy.v1.ConsoleRequest
-	(*ConsoleChunk)(nil),           // 13: understudy.v1.ConsoleChunk
-	(*TypeRequest)(nil),            // 14: understudy.v1.TypeRequest
-	(*TypeResponse)(nil),           // 15: understudy.v1.TypeResponse
-	(*FailoverRequest)(nil),        // 16: understudy.v1.FailoverRequest
-	(*FailoverResponse)(nil),       // 17: understudy.v1.FailoverResponse
-	(*SetModeRequest)(nil),         // 18: understudy.v1.SetModeRequest
-	(*SetModeResponse)(nil),        // 19: understudy.v1.SetModeResponse
-	(*StopRequest)(nil),            // 20: understudy.v1.StopRequest
-	(*StopResponse)(nil),           // 21: understudy.v1.StopResponse
-	(*StartRequest)(nil),           // 22: understudy.v1.StartRequest
-	(*StartResponse)(nil),          // 23: understudy.v1.StartResponse
-	(*RemoveRequest)(nil),          // 24: understudy.v1.RemoveRequest
-	(*RemoveResponse)(nil),         // 25: understudy.v1.RemoveResponse
-	(*ListHostsRequest)(nil),       // 26: understudy.v1.ListHostsRequest
-	(*ListHostsResponse)(nil),      // 27: understudy.v1.ListHostsResponse
-	(*Host)(nil),                   // 28: understudy.v1.Host
-	(*DrainRequest)(nil),           // 29: understudy.v1.DrainRequest
-	(*DrainResponse)(nil),          // 30: understudy.v1.DrainResponse
-	(*Hint)(nil),                   // 31: understudy.v1.Hint
-	(*WatchEventsRequest)(nil),     // 32: understudy.v1.WatchEventsRequest
-	(*Event)(nil),                  // 33: understudy.v1.Event
-	(*WorkRequest)(nil),            // 34: understudy.v1.WorkRequest
-	(*WorkList)(nil),               // 35: understudy.v1.WorkList
-	(*Assignment)(nil),             // 36: understudy.v1.Assignment
-	(*ReportRequest)(nil),          // 37: understudy.v1.ReportRequest
-	(*HostProgress)(nil),           // 38: understudy.v1.HostProgress
-	(*ReportResponse)(nil),         // 39: understudy.v1.ReportResponse
-	(*ReplicaConsoleRequest)(nil),  // 40: understudy.v1.ReplicaConsoleRequest
-	(*ReplicaTypeRequest)(nil),     // 41: understudy.v1.ReplicaTypeRequest
-	(*ReplicaTypeResponse)(nil),    // 42: understudy.v1.ReplicaTypeResponse
-	(*HandOverRequest)(nil),        // 43: understudy.v1.HandOverRequest
-	(*HandOverResponse)(nil),       // 44: understudy.v1.HandOverResponse
-	(*SetReplicaModeRequest)(nil),  // 45: understudy.v1.SetReplicaModeRequest
-	(*SetReplicaModeResponse)(nil), // 46: understudy.v1.SetReplicaModeResponse
-	(*durationpb.Duration)(nil),    // 47: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),  // 48: google.protobuf.Timestamp
+	(SharedDiskReads)(0),           // 1: understudy.v1.SharedDiskReads
+	(*MachineSpec)(nil),            // 2: understudy.v1.MachineSpec
+	(*Volume)(nil),                 // 3: understudy.v1.Volume
+	(*RunRequest)(nil),             // 4: understudy.v1.RunRequest
+	(*RunProgress)(nil),            // 5: understudy.v1.RunProgress
+	(*Machine)(nil),                // 6: understudy.v1.Machine
+	(*Replica)(nil),                // 7: understudy.v1.Replica
+	(*Transfer)(nil),               // 8: understudy.v1.Transfer
+	(*ListMachinesRequest)(nil),    // 9: understudy.v1.ListMachinesRequest
+	(*ListMachinesResponse)(nil),   // 10: understudy.v1.ListMachinesResponse
+	(*GetMachineRequest)(nil),      // 11: understudy.v1.GetMachineRequest
+	(*GetMachineResponse)(nil),     // 12: understudy.v1.GetMachineResponse
+	(*ConsoleRequest)(nil),         // 13: understudy.v1.ConsoleRequest
+	(*ConsoleChunk)(nil),           // 14: understudy.v1.ConsoleChunk
+	(*TypeRequest)(nil),            // 15: understudy.v1.TypeRequest
+	(*TypeResponse)(nil),           // 16: understudy.v1.TypeResponse
+	(*FailoverRequest)(nil),        // 17: understudy.v1.FailoverRequest
+	(*FailoverResponse)(nil),       // 18: understudy.v1.FailoverResponse
+	(*SetModeRequest)(nil),         // 19: understudy.v1.SetModeRequest
+	(*SetModeResponse)(nil),        // 20: understudy.v1.SetModeResponse
+	(*StopRequest)(nil),            // 21: understudy.v1.StopRequest
+	(*StopResponse)(nil),           // 22: understudy.v1.StopResponse
+	(*StartRequest)(nil),           // 23: understudy.v1.StartRequest
+	(*StartResponse)(nil),          // 24: understudy.v1.StartResponse
+	(*RemoveRequest)(nil),          // 25: understudy.v1.RemoveRequest
+	(*RemoveResponse)(nil),         // 26: understudy.v1.RemoveResponse
+	(*ListHostsRequest)(nil),       // 27: understudy.v1.ListHostsRequest
+	(*ListHostsResponse)(nil),      // 28: understudy.v1.ListHostsResponse
+	(*Host)(nil),                   // 29: understudy.v1.Host
+	(*DrainRequest)(nil),           // 30: understudy.v1.DrainRequest
+	(*DrainResponse)(nil),          // 31: understudy.v1.DrainResponse
+	(*Hint)(nil),                   // 32: understudy.v1.Hint
+	(*WatchEventsRequest)(nil),     // 33: understudy.v1.WatchEventsRequest
+	(*Event)(nil),                  // 34: understudy.v1.Event
+	(*WorkRequest)(nil),            // 35: understudy.v1.WorkRequest
+	(*WorkList)(nil),               // 36: understudy.v1.WorkList
+	(*Assignment)(nil),             // 37: understudy.v1.Assignment
+	(*ReportRequest)(nil),          // 38: understudy.v1.ReportRequest
+	(*HostProgress)(nil),           // 39: understudy.v1.HostProgress
+	(*ReportResponse)(nil),         // 40: understudy.v1.ReportResponse
+	(*ReplicaConsoleRequest)(nil),  // 41: understudy.v1.ReplicaConsoleRequest
+	(*ReplicaTypeRequest)(nil),     // 42: understudy.v1.ReplicaTypeRequest
+	(*ReplicaTypeResponse)(nil),    // 43: understudy.v1.ReplicaTypeResponse
+	(*HandOverRequest)(nil),        // 44: understudy.v1.HandOverRequest
+	(*HandOverResponse)(nil),       // 45: understudy.v1.HandOverResponse
+	(*SetReplicaModeRequest)(nil),  // 46: understudy.v1.SetReplicaModeRequest
+	(*SetReplicaModeResponse)(nil), // 47: understudy.v1.SetReplicaModeResponse
+	(*durationpb.Duration)(nil),    // 48: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),  // 49: google.protobuf.Timestamp
 }
 var file_understudy_v1_understudy_proto_depIdxs = []int32{
-	2,  // 0: understudy.v1.MachineSpec.volumes:type_name -> understudy.v1.Volume
+	3,  // 0: understudy.v1.MachineSpec.volumes:type_name -> understudy.v1.Volume
 	0,  // 1: understudy.v1.MachineSpec.mode:type_name -> understudy.v1.Mode
-	47, // 2: understudy.v1.MachineSpec.epoch:type_name -> google.protobuf.Duration
-	47, // 3: understudy.v1.MachineSpec.suspect_after:type_name -> google.protobuf.Duration
-	47, // 4: understudy.v1.MachineSpec.lag_max:type_name -> google.protobuf.Duration
-	1,  // 5: understudy.v1.RunRequest.spec:type_name -> understudy.v1.MachineSpec
-	48, // 6: understudy.v1.RunProgress.at:type_name -> google.protobuf.Timestamp
-	5,  // 7: understudy.v1.RunProgress.machine:type_name -> understudy.v1.Machine
-	1,  // 8: understudy.v1.Machine.spec:type_name -> understudy.v1.MachineSpec
-	48, // 9: understudy.v1.Machine.created:type_name -> google.protobuf.Timestamp
-	6,  // 10: understudy.v1.Machine.replicas:type_name -> understudy.v1.Replica
-	47, // 11: understudy.v1.Machine.last_blackout:type_name -> google.protobuf.Duration
-	48, // 12: understudy.v1.Replica.at:type_name -> google.protobuf.Timestamp
-	7,  // 13: understudy.v1.Replica.transfer:type_name -> understudy.v1.Transfer
-	47, // 14: understudy.v1.Transfer.left:type_name -> google.protobuf.Duration
-	5,  // 15: understudy.v1.ListMachinesResponse.machines:type_name -> understudy.v1.Machine
-	5,  // 16: understudy.v1.GetMachineResponse.machine:type_name -> understudy.v1.Machine
-	47, // 17: understudy.v1.FailoverResponse.pause:type_name -> google.protobuf.Duration
-	0,  // 18: understudy.v1.SetModeRequest.mode:type_name -> understudy.v1.Mode
-	47, // 19: understudy.v1.SetModeRequest.epoch:type_name -> google.protobuf.Duration
-	5,  // 20: understudy.v1.SetModeResponse.machine:type_name -> understudy.v1.Machine
-	47, // 21: understudy.v1.StopRequest.grace:type_name -> google.protobuf.Duration
-	28, // 22: understudy.v1.ListHostsResponse.hosts:type_name -> understudy.v1.Host
-	48, // 23: understudy.v1.Host.seen:type_name -> google.protobuf.Timestamp
-	48, // 24: understudy.v1.Event.at:type_name -> google.protobuf.Timestamp
-	36, // 25: understudy.v1.WorkList.assignments:type_name -> understudy.v1.Assignment
-	1,  // 26: understudy.v1.Assignment.spec:type_name -> understudy.v1.MachineSpec
-	6,  // 27: understudy.v1.ReportRequest.replicas:type_name -> understudy.v1.Replica
-	33, // 28: understudy.v1.ReportRequest.events:type_name -> understudy.v1.Event
-	38, // 29: understudy.v1.ReportRequest.progress:type_name -> understudy.v1.HostProgress
-	47, // 30: understudy.v1.HandOverResponse.pause:type_name -> google.protobuf.Duration
-	0,  // 31: understudy.v1.SetReplicaModeRequest.mode:type_name -> understudy.v1.Mode
-	47, // 32: understudy.v1.SetReplicaModeRequest.epoch:type_name -> google.protobuf.Duration
-	3,  // 33: understudy.v1.MachineService.Run:input_type -> understudy.v1.RunRequest
-	8,  // 34: understudy.v1.MachineService.ListMachines:input_type -> understudy.v1.ListMachinesRequest
-	10, // 35: understudy.v1.MachineService.GetMachine:input_type -> understudy.v1.GetMachineRequest
-	12, // 36: understudy.v1.MachineService.Console:input_type -> understudy.v1.ConsoleRequest
-	14, // 37: understudy.v1.MachineService.Type:input_type -> understudy.v1.TypeRequest
-	16, // 38: understudy.v1.MachineService.Failover:input_type -> understudy.v1.FailoverRequest
-	18, // 39: understudy.v1.MachineService.SetMode:input_type -> understudy.v1.SetModeRequest
-	20, // 40: understudy.v1.MachineService.Stop:input_type -> understudy.v1.StopRequest
-	22, // 41: understudy.v1.MachineService.Start:input_type -> understudy.v1.StartRequest
-	24, // 42: understudy.v1.MachineService.Remove:input_type -> understudy.v1.RemoveRequest
-	26, // 43: understudy.v1.MachineService.ListHosts:input_type -> understudy.v1.ListHostsRequest
-	29, // 44: understudy.v1.MachineService.Drain:input_type -> understudy.v1.DrainRequest
-	32, // 45: understudy.v1.MachineService.WatchEvents:input_type -> understudy.v1.WatchEventsRequest
-	34, // 46: understudy.v1.HostService.Work:input_type -> understudy.v1.WorkRequest
-	37, // 47: understudy.v1.HostService.Report:input_type -> understudy.v1.ReportRequest
-	40, // 48: understudy.v1.ReplicaService.ReplicaConsole:input_type -> understudy.v1.ReplicaConsoleRequest
-	41, // 49: understudy.v1.ReplicaService.ReplicaType:input_type -> understudy.v1.ReplicaTypeRequest
-	43, // 50: understudy.v1.ReplicaService.HandOver:input_type -> understudy.v1.HandOverRequest
-	45, // 51: understudy.v1.ReplicaService.SetReplicaMode:input_type -> understudy.v1.SetReplicaModeRequest
-	4,  // 52: understudy.v1.MachineService.Run:output_type -> understudy.v1.RunProgress
-	9,  // 53: understudy.v1.MachineService.ListMachines:output_type -> understudy.v1.ListMachinesResponse
-	11, // 54: understudy.v1.MachineService.GetMachine:output_type -> understudy.v1.GetMachineResponse
-	13, // 55: understudy.v1.MachineService.Console:output_type -> understudy.v1.ConsoleChunk
-	15, // 56: understudy.v1.MachineService.Type:output_type -> understudy.v1.TypeResponse
-	17, // 57: understudy.v1.MachineService.Failover:output_type -> understudy.v1.FailoverResponse
-	19, // 58: understudy.v1.MachineService.SetMode:output_type -> understudy.v1.SetModeResponse
-	21, // 59: understudy.v1.MachineService.Stop:output_type -> understudy.v1.StopResponse
-	23, // 60: understudy.v1.MachineService.Start:output_type -> understudy.v1.StartResponse
-	25, // 61: understudy.v1.MachineService.Remove:output_type -> understudy.v1.RemoveResponse
-	27, // 62: understudy.v1.MachineService.ListHosts:output_type -> understudy.v1.ListHostsResponse
-	30, // 63: understudy.v1.MachineService.Drain:output_type -> understudy.v1.DrainResponse
-	33, // 64: understudy.v1.MachineService.WatchEvents:output_type -> understudy.v1.Event
-	35, // 65: understudy.v1.HostService.Work:output_type -> understudy.v1.WorkList
-	39, // 66: understudy.v1.HostService.Report:output_type -> understudy.v1.ReportResponse
-	13, // 67: understudy.v1.ReplicaService.ReplicaConsole:output_type -> understudy.v1.ConsoleChunk
-	42, // 68: understudy.v1.ReplicaService.ReplicaType:output_type -> understudy.v1.ReplicaTypeResponse
-	44, // 69: understudy.v1.ReplicaService.HandOver:output_type -> understudy.v1.HandOverResponse
-	46, // 70: understudy.v1.ReplicaService.SetReplicaMode:output_type -> understudy.v1.SetReplicaModeResponse
-	52, // [52:71] is the sub-list for method output_type
-	33, // [33:52] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	48, // 2: understudy.v1.MachineSpec.epoch:type_name -> google.protobuf.Duration
+	48, // 3: understudy.v1.MachineSpec.suspect_after:type_name -> google.protobuf.Duration
+	48, // 4: understudy.v1.MachineSpec.lag_max:type_name -> google.protobuf.Duration
+	1,  // 5: understudy.v1.MachineSpec.shared_disk_reads:type_name -> understudy.v1.SharedDiskReads
+	2,  // 6: understudy.v1.RunRequest.spec:type_name -> understudy.v1.MachineSpec
+	49, // 7: understudy.v1.RunProgress.at:type_name -> google.protobuf.Timestamp
+	6,  // 8: understudy.v1.RunProgress.machine:type_name -> understudy.v1.Machine
+	2,  // 9: understudy.v1.Machine.spec:type_name -> understudy.v1.MachineSpec
+	49, // 10: understudy.v1.Machine.created:type_name -> google.protobuf.Timestamp
+	7,  // 11: understudy.v1.Machine.replicas:type_name -> understudy.v1.Replica
+	48, // 12: understudy.v1.Machine.last_blackout:type_name -> google.protobuf.Duration
+	49, // 13: understudy.v1.Replica.at:type_name -> google.protobuf.Timestamp
+	8,  // 14: understudy.v1.Replica.transfer:type_name -> understudy.v1.Transfer
+	48, // 15: understudy.v1.Transfer.left:type_name -> google.protobuf.Duration
+	6,  // 16: understudy.v1.ListMachinesResponse.machines:type_name -> understudy.v1.Machine
+	6,  // 17: understudy.v1.GetMachineResponse.machine:type_name -> understudy.v1.Machine
+	48, // 18: understudy.v1.FailoverResponse.pause:type_name -> google.protobuf.Duration
+	0,  // 19: understudy.v1.SetModeRequest.mode:type_name -> understudy.v1.Mode
+	48, // 20: understudy.v1.SetModeRequest.epoch:type_name -> google.protobuf.Duration
+	6,  // 21: understudy.v1.SetModeResponse.machine:type_name -> understudy.v1.Machine
+	48, // 22: understudy.v1.StopRequest.grace:type_name -> google.protobuf.Duration
+	29, // 23: understudy.v1.ListHostsResponse.hosts:type_name -> understudy.v1.Host
+	49, // 24: understudy.v1.Host.seen:type_name -> google.protobuf.Timestamp
+	49, // 25: understudy.v1.Event.at:type_name -> google.protobuf.Timestamp
+	37, // 26: understudy.v1.WorkList.assignments:type_name -> understudy.v1.Assignment
+	2,  // 27: understudy.v1.Assignment.spec:type_name -> understudy.v1.MachineSpec
+	7,  // 28: understudy.v1.ReportRequest.replicas:type_name -> understudy.v1.Replica
+	34, // 29: understudy.v1.ReportRequest.events:type_name -> understudy.v1.Event
+	39, // 30: understudy.v1.ReportRequest.progress:type_name -> understudy.v1.HostProgress
+	48, // 31: understudy.v1.HandOverResponse.pause:type_name -> google.protobuf.Duration
+	0,  // 32: understudy.v1.SetReplicaModeRequest.mode:type_name -> understudy.v1.Mode
+	48, // 33: understudy.v1.SetReplicaModeRequest.epoch:type_name -> google.protobuf.Duration
+	4,  // 34: understudy.v1.MachineService.Run:input_type -> understudy.v1.RunRequest
+	9,  // 35: understudy.v1.MachineService.ListMachines:input_type -> understudy.v1.ListMachinesRequest
+	11, // 36: understudy.v1.MachineService.GetMachine:input_type -> understudy.v1.GetMachineRequest
+	13, // 37: understudy.v1.MachineService.Console:input_type -> understudy.v1.ConsoleRequest
+	15, // 38: understudy.v1.MachineService.Type:input_type -> understudy.v1.TypeRequest
+	17, // 39: understudy.v1.MachineService.Failover:input_type -> understudy.v1.FailoverRequest
+	19, // 40: understudy.v1.MachineService.SetMode:input_type -> understudy.v1.SetModeRequest
+	21, // 41: understudy.v1.MachineService.Stop:input_type -> understudy.v1.StopRequest
+	23, // 42: understudy.v1.MachineService.Start:input_type -> understudy.v1.StartRequest
+	25, // 43: understudy.v1.MachineService.Remove:input_type -> understudy.v1.RemoveRequest
+	27, // 44: understudy.v1.MachineService.ListHosts:input_type -> understudy.v1.ListHostsRequest
+	30, // 45: understudy.v1.MachineService.Drain:input_type -> understudy.v1.DrainRequest
+	33, // 46: understudy.v1.MachineService.WatchEvents:input_type -> understudy.v1.WatchEventsRequest
+	35, // 47: understudy.v1.HostService.Work:input_type -> understudy.v1.WorkRequest
+	38, // 48: understudy.v1.HostService.Report:input_type -> understudy.v1.ReportRequest
+	41, // 49: understudy.v1.ReplicaService.ReplicaConsole:input_type -> understudy.v1.ReplicaConsoleRequest
+	42, // 50: understudy.v1.ReplicaService.ReplicaType:input_type -> understudy.v1.ReplicaTypeRequest
+	44, // 51: understudy.v1.ReplicaService.HandOver:input_type -> understudy.v1.HandOverRequest
+	46, // 52: understudy.v1.ReplicaService.SetReplicaMode:input_type -> understudy.v1.SetReplicaModeRequest
+	5,  // 53: understudy.v1.MachineService.Run:output_type -> understudy.v1.RunProgress
+	10, // 54: understudy.v1.MachineService.ListMachines:output_type -> understudy.v1.ListMachinesResponse
+	12, // 55: understudy.v1.MachineService.GetMachine:output_type -> understudy.v1.GetMachineResponse
+	14, // 56: understudy.v1.MachineService.Console:output_type -> understudy.v1.ConsoleChunk
+	16, // 57: understudy.v1.MachineService.Type:output_type -> understudy.v1.TypeResponse
+	18, // 58: understudy.v1.MachineService.Failover:output_type -> understudy.v1.FailoverResponse
+	20, // 59: understudy.v1.MachineService.SetMode:output_type -> understudy.v1.SetModeResponse
+	22, // 60: understudy.v1.MachineService.Stop:output_type -> understudy.v1.StopResponse
+	24, // 61: understudy.v1.MachineService.Start:output_type -> understudy.v1.StartResponse
+	26, // 62: understudy.v1.MachineService.Remove:output_type -> understudy.v1.RemoveResponse
+	28, // 63: understudy.v1.MachineService.ListHosts:output_type -> understudy.v1.ListHostsResponse
+	31, // 64: understudy.v1.MachineService.Drain:output_type -> understudy.v1.DrainResponse
+	34, // 65: understudy.v1.MachineService.WatchEvents:output_type -> understudy.v1.Event
+	36, // 66: understudy.v1.HostService.Work:output_type -> understudy.v1.WorkList
+	40, // 67: understudy.v1.HostService.Report:output_type -> understudy.v1.ReportResponse
+	14, // 68: understudy.v1.ReplicaService.ReplicaConsole:output_type -> understudy.v1.ConsoleChunk
+	43, // 69: understudy.v1.ReplicaService.ReplicaType:output_type -> understudy.v1.ReplicaTypeResponse
+	45, // 70: understudy.v1.ReplicaService.HandOver:output_type -> understudy.v1.HandOverResponse
+	47, // 71: understudy.v1.ReplicaService.SetReplicaMode:output_type -> understudy.v1.SetReplicaModeResponse
+	53, // [53:72] is the sub-list for method output_type
+	34, // [34:53] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_understudy_v1_understudy_proto_init() }
@@ -3376,7 +3441,7 @@ func file_understudy_v1_understudy_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_understudy_v1_understudy_proto_rawDesc), len(file_understudy_v1_understudy_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   3,

@@ -5,6 +5,7 @@ package diskguest
 import (
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 
 	"understudy/internal/oracle/asm"
 )
@@ -22,7 +23,7 @@ const (
 	device = base + 0x1_2000 // used ring
 	heads  = base + 0x1_3000 // request headers, 16 bytes each
 	status = base + 0x1_4000 // a byte for each request
-	data   = base + 0x2_0000 // a sector for each request
+	data   = base + 0x2_0000 // a place for each request
 
 	requests = 2 * Burst // of a round: first the reads of what the last round wrote, then the writes
 	ring     = 64        // Invariant: 3*requests ≤ ring, a multiple of requests
@@ -33,14 +34,24 @@ const (
 // write (from 1 on) in the first 8 bytes and again in the last 8, and with the same notification reads those that it wrote in the
 // round before. If one was not as written it reports a system failure. After each round it says 'a' at the serial port. After rounds
 // of them, if that is not 0, it shuts down.
-func Kernel(slot int, rounds int64) []byte { return kernel(slot, rounds, Sectors) }
+func Kernel(slot int, rounds int64) []byte { return kernel(slot, rounds, Sectors, 512) }
 
 // Overwriter gives a guest that is like Kernel's, but for one thing: its disk has Burst sectors for it. So each round reads
 // them all, and with the same notification, behind the reads, overwrites them all.
-func Overwriter(slot int, rounds int64) []byte { return kernel(slot, rounds, Burst) }
+func Overwriter(slot int, rounds int64) []byte { return kernel(slot, rounds, Burst, 512) }
 
-// kernel makes a guest that uses so many sectors, a power of two.
-func kernel(slot int, rounds, sectors int64) []byte {
+const (
+	// LargeBytes is what each request of a Large guest reads or writes.
+	LargeBytes = 64 << 10
+	// LargeSectors is how many sectors it uses.
+	LargeSectors = 8 * Burst * LargeBytes / 512
+)
+
+// Large gives a guest that is like Kernel's with LargeBytes in place of each sector.
+func Large(slot int, rounds int64) []byte { return kernel(slot, rounds, 8*Burst, LargeBytes) }
+
+// kernel makes a guest that uses so many places on the disk, of so many bytes each: both powers of two.
+func kernel(slot int, rounds, places, bytes int64) []byte {
 	c := asm.Code{Base: base + 64}
 	mmio := uint64(0x1000_1000 + slot*0x1000)
 	round, prepare, wait, check, next, bad, loop := c.NewLabel(), c.NewLabel(), c.NewLabel(), c.NewLabel(), c.NewLabel(), c.NewLabel(), c.NewLabel()
@@ -74,7 +85,8 @@ func kernel(slot int, rounds, sectors int64) []byte {
 	c.Li(9, 0)  // x9: number of the newest write
 	c.Li(18, 0) // x18: requests so far, the index of the available ring
 	c.Li(19, rounds)
-	c.Li(20, sectors-1)
+	c.Li(20, places-1)
+	c.Li(21, bytes)
 	c.Place(round)
 	// Reads of the last round's sectors. In the first round these are the sectors before the first, modulo their number:
 	// of those nothing is expected.
@@ -84,12 +96,13 @@ func kernel(slot int, rounds, sectors int64) []byte {
 	c.Li(28, data)
 	c.Place(prepare)
 	r("and", 29, 6, 20)
+	i("slli", 29, 29, int64(bits.TrailingZeros64(uint64(bytes)/512)))
 	store("sd", 5, 29, 8)
 	i("addi", 6, 6, 1)
 	store("sd", 28, 6, 0)
-	store("sd", 28, 6, 504)
 	i("addi", 5, 5, 16)
-	i("addi", 28, 28, 512)
+	r("add", 28, 28, 21)
+	store("sd", 28, 6, -8)
 	i("addi", 7, 7, -1)
 	c.To(asm.Get("bne"), asm.Args{Rs1: 7}, prepare)
 
@@ -119,9 +132,9 @@ func kernel(slot int, rounds, sectors int64) []byte {
 	i("addi", 6, 6, 1)
 	i("ld", 29, 28, 0)
 	c.To(asm.Get("bne"), asm.Args{Rs1: 29, Rs2: 6}, bad)
-	i("ld", 29, 28, 504)
+	r("add", 28, 28, 21)
+	i("ld", 29, 28, -8)
 	c.To(asm.Get("bne"), asm.Args{Rs1: 29, Rs2: 6}, bad)
-	i("addi", 28, 28, 512)
 	i("addi", 7, 7, -1)
 	c.To(asm.Get("bne"), asm.Args{Rs1: 7}, check)
 
@@ -144,7 +157,7 @@ func kernel(slot int, rounds, sectors int64) []byte {
 	c.I("ecall", asm.Args{})
 	c.Place(loop)
 	c.To(asm.Get("jal"), asm.Args{}, loop)
-	return image(c.Finish())
+	return image(c.Finish(), int(bytes))
 }
 
 // Newest gives the number of the newest write on a disk, which must be as the guest has left it at some moment: all writes
@@ -179,15 +192,15 @@ func newestOf(disk []byte, sectors uint64) (newest uint64, err error) {
 }
 
 // image puts the code behind a kernel's header, and the rings and requests where it expects them.
-func image(code []byte) []byte {
+func image(code []byte, bytes int) []byte {
 	le := binary.LittleEndian
-	k := make([]byte, data-base+requests*512)
+	k := make([]byte, data-base)
 	if 64+len(code) > desc-base {
 		panic("diskguest: the code is too long")
 	}
 	le.PutUint32(k, 0x0400006f) // j 64
 	le.PutUint64(k[8:], 2<<20)
-	le.PutUint64(k[16:], uint64(len(k)))
+	le.PutUint64(k[16:], uint64(len(k)+requests*bytes))
 	copy(k[0x38:], "RSC\x05")
 	copy(k[64:], code)
 	descriptor := func(n int, addr uint64, length uint32, flags, next uint16) {
@@ -207,7 +220,7 @@ func image(code []byte) []byte {
 			le.PutUint32(k[heads-base+q*16:], 1) // a write
 		}
 		descriptor(n, uint64(heads+q*16), 16, more, uint16(n+1))
-		descriptor(n+1, uint64(data+q*512), 512, more|in, uint16(n+2))
+		descriptor(n+1, uint64(data+q*bytes), uint32(bytes), more|in, uint16(n+2))
 		descriptor(n+2, uint64(status+q), 1, write, 0)
 	}
 	for s := range ring {
