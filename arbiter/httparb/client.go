@@ -201,7 +201,7 @@ func (c *Client) call(ctx context.Context, timeout time.Duration, method, path s
 	}
 	kind := arbiter.ErrUnreachable
 	switch resp.StatusCode {
-	case http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed,
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed,
 		http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
 		kind = arbiter.ErrRefused
 	}

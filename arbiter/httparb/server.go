@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -27,6 +28,18 @@ type Server struct {
 	mux   *http.ServeMux
 	// watches holds one token per watch under way.
 	watches chan struct{}
+	owned   bool     // see OwnClaimsOnly
+	others  []string // who may claim for others
+}
+
+// ServerOption changes what NewServer makes.
+type ServerOption func(*Server)
+
+// OwnClaimsOnly has the server refuse (403) a claim by somebody who has no part in it: a certificate must speak for the primary or
+// the backup of the record that it claims, and for one of those of the record in force, if there is one. So no host can take
+// over a group that it has nothing to do with. Certificates that speak for one of others may claim anything: view services.
+func OwnClaimsOnly(others ...string) ServerOption {
+	return func(s *Server) { s.owned, s.others = true, others }
 }
 
 // servingKey is the key of the context of Serve in the contexts of its requests. Those do not end with it:
@@ -35,11 +48,14 @@ type servingKey struct{}
 
 // NewServer returns a server of the store's registers. Grants and store errors are logged to log; nil
 // discards them.
-func NewServer(store arbiter.Store, log *slog.Logger) *Server {
+func NewServer(store arbiter.Store, log *slog.Logger, options ...ServerOption) *Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{store: store, log: log, mux: http.NewServeMux(), watches: make(chan struct{}, maxWatches)}
+	for _, o := range options {
+		o(s)
+	}
 	s.mux.HandleFunc("GET /v1/groups", s.list)
 	s.mux.HandleFunc("GET /v1/groups/{group}", s.get)
 	s.mux.HandleFunc("GET /v1/groups/{group}/watch", s.watch)
@@ -171,6 +187,11 @@ func (s *Server) claim(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	group := r.PathValue("group")
+	if err := s.mayClaim(r, group, next); err != nil {
+		s.log.Warn("refused a claim", "group", group, "number", next.Number, "primary", next.Primary, "err", err)
+		writeJSON(w, http.StatusForbidden, errorReply{err.Error()})
+		return
+	}
 	// A claimant that hangs up while its claim is written does not cancel the write.
 	current, won, err := s.store.CompareAndSet(context.WithoutCancel(r.Context()), group, next)
 	if err == nil {
@@ -178,6 +199,33 @@ func (s *Server) claim(w http.ResponseWriter, r *http.Request) {
 			"claimant", next.Claimant, "won", won, "current", current.Number)
 	}
 	s.reply(w, r, claimReply{Current: current, Won: won}, err)
+}
+
+// mayClaim returns nil if the certificate that was shown may make the claim, or if it would be lost anyway.
+func (s *Server) mayClaim(r *http.Request, group string, next arbiter.Record) error {
+	if !s.owned {
+		return nil
+	}
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return errors.New("a claim needs a certificate")
+	}
+	speaksFor := func(names ...string) bool {
+		return slices.ContainsFunc(names, func(name string) bool { return name != "" && r.TLS.PeerCertificates[0].VerifyHostname(name) == nil })
+	}
+	if speaksFor(s.others...) {
+		return nil
+	}
+	if !speaksFor(next.Primary, next.Backup) {
+		return fmt.Errorf("the certificate speaks neither for %q nor for %q", next.Primary, next.Backup)
+	}
+	now, err := s.store.Get(r.Context(), group)
+	if err != nil {
+		return nil // the claim will say so
+	}
+	if now.Number > 0 && next.Number == now.Number+1 && !speaksFor(now.Primary, now.Backup) {
+		return fmt.Errorf("the certificate speaks for nobody in view %d", now.Number)
+	}
+	return nil
 }
 
 func (s *Server) reply(w http.ResponseWriter, r *http.Request, v any, err error) {

@@ -34,7 +34,7 @@ func (c *countingStore) CompareAndSet(ctx context.Context, group string, next ar
 	return c.Store.CompareAndSet(ctx, group, next)
 }
 
-func serveTLS(t testing.TB, store arbiter.Store, config *tls.Config) (addr string) {
+func serveTLS(t testing.TB, store arbiter.Store, config *tls.Config, options ...httparb.ServerOption) (addr string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -46,7 +46,7 @@ func serveTLS(t testing.TB, store arbiter.Store, config *tls.Config) (addr strin
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- httparb.NewServer(store, nil).Serve(ctx, ln) }()
+	go func() { ended <- httparb.NewServer(store, nil, options...).Serve(ctx, ln) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -134,5 +134,49 @@ func TestNoRequestWithoutCertificate(t *testing.T) {
 	}
 	if n := store.calls.Load(); n != 0 {
 		t.Errorf("%d requests were processed", n)
+	}
+}
+
+// TestOwnClaimsOnly: a host takes over a group in which it has a part, and no other.
+func TestOwnClaimsOnly(t *testing.T) {
+	ours := arbitertest.NewAuthority(t)
+	store := memstore.New()
+	addr := serveTLS(t, store, httparb.ServerTLS(ours.Issue(nil, x509.ExtKeyUsageServerAuth), ours.Pool()), httparb.OwnClaimsOnly("control"))
+	as := func(name string) *httparb.Client {
+		cert := ours.Issue(func(c *x509.Certificate) { c.DNSNames, c.IPAddresses = []string{name}, nil }, x509.ExtKeyUsageClientAuth)
+		c, err := httparb.NewClient("https://"+addr, httparb.ClientOptions{TLS: httparb.ClientTLS(cert, ours.Pool()), Timeout: 10 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	for i, c := range []struct {
+		by              string
+		number          uint64
+		primary, backup string
+		wins, refused   bool
+	}{
+		{by: "c", number: 1, primary: "a", backup: "b", refused: true},
+		{by: "a", number: 1, primary: "a", backup: "b", wins: true},
+		{by: "c", number: 2, primary: "c", refused: true},
+		{by: "c", number: 2, primary: "b", backup: "c", refused: true},
+		{by: "c", number: 1, primary: "c"}, // lost, as anybody's
+		{by: "a", number: 2, primary: "b", backup: "a", wins: true},
+		{by: "a", number: 3, primary: "b", refused: true},
+		{by: "b", number: 3, primary: "b", wins: true},
+		{by: "a", number: 4, primary: "a", refused: true},
+		{by: "control", number: 4, primary: "b", backup: "c", wins: true},
+		{by: "c", number: 5, primary: "c", wins: true},
+	} {
+		before, _ := store.Get(t.Context(), "g")
+		next := arbiter.Record{Number: c.number, Primary: c.primary, Backup: c.backup, Claimant: "x"}
+		cur, won, err := as(c.by).CompareAndSet(t.Context(), "g", next)
+		if won != c.wins || errors.Is(err, arbiter.ErrRefused) != c.refused || (err != nil) != c.refused {
+			t.Errorf("%d: %+v, %v, %v", i, cur, won, err)
+		}
+		if now, _ := store.Get(t.Context(), "g"); !c.wins && now != before {
+			t.Errorf("%d: the record is %+v", i, now)
+		}
 	}
 }

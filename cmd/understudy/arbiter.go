@@ -10,6 +10,7 @@ import (
 
 	"understudy/arbiter/boltstore"
 	"understudy/arbiter/httparb"
+	"understudy/internal/control"
 )
 
 func arbiterCommand() *cobra.Command {
@@ -49,10 +50,12 @@ Prints one JSON line {"listen": ADDRESS} when it is ready.`,
 			if err := json.NewEncoder(c.OutOrStdout()).Encode(listening{Listen: ln.Addr().String()}); err != nil {
 				return err
 			}
+			var options []httparb.ServerOption
 			if id != nil {
 				ln = tls.NewListener(ln, id.Server(""))
+				options = append(options, httparb.OwnClaimsOnly(control.Name))
 			}
-			return httparb.NewServer(store, logger(c)).Serve(c.Context(), ln)
+			return httparb.NewServer(store, logger(c), options...).Serve(c.Context(), ln)
 		},
 	}
 	f := c.Flags()

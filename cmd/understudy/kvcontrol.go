@@ -103,7 +103,11 @@ Prints one JSON line {"listen": ADDRESS, "sentinel": ADDRESS} when it is ready.`
 				return err
 			}
 			mux := http.NewServeMux()
-			registers := httparb.NewServer(store, log)
+			var owned []httparb.ServerOption
+			if id != nil {
+				owned = append(owned, httparb.OwnClaimsOnly(control.Name))
+			}
+			registers := httparb.NewServer(store, log, owned...)
 			mux.Handle("/v1/groups", registers)
 			mux.Handle("/v1/groups/", registers)
 			mux.Handle("/", httpview.NewServer(views, log, options...))

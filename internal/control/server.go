@@ -28,8 +28,13 @@ const (
 func (c *Control) Handler(store arbiter.Store) http.Handler {
 	mux := http.NewServeMux()
 	if store != nil {
-		mux.Handle("/v1/groups", httparb.NewServer(store, c.log))
-		mux.Handle("/v1/groups/", httparb.NewServer(store, c.log))
+		var options []httparb.ServerOption
+		if c.cfg.Identity != nil {
+			options = append(options, httparb.OwnClaimsOnly(Name))
+		}
+		registers := httparb.NewServer(store, c.log, options...)
+		mux.Handle("/v1/groups", registers)
+		mux.Handle("/v1/groups/", registers)
 	}
 	views := httpview.NewServer(c.views, c.log)
 	if c.cfg.Identity != nil {
