@@ -17,6 +17,8 @@ const (
 	// maxPipeline is how many commands of a connection are on their way at a time.
 	maxPipeline = 1024
 	readBytes   = 16 << 10
+	// maxOutBytes of replies are sent before more commands are taken.
+	maxOutBytes = 1 << 20
 	// maxCommandBytes bounds a command as it is sent, with room for what the log adds.
 	maxCommandBytes = rsm.MaxCommandBytes - 64<<10
 	// maxUnknownBytes is what a client may send before it has given the password.
@@ -33,7 +35,7 @@ const (
 // empty is the store for commands that look at none.
 var empty = kv.New(kv.Limits{})
 
-// conn is a client's connection, served by one goroutine.
+// conn is a client's connection, whoever moves its bytes: serve or the server's loop.
 type conn struct {
 	s       *Server
 	nc      net.Conn
@@ -48,8 +50,11 @@ type conn struct {
 	out     []byte
 	pending []pending
 	ops     []rsm.Op
+	log     []byte // the commands of ops
 	spare   []byte
-	quota   *int // bytes that the replies to reads may yet have; the executor's while they are carried out
+	quota   *int     // bytes that the replies to reads may yet have; the executor's while they are carried out
+	stalled [][]byte // a command that waits for all those before it
+	alone   bool     // nothing may be taken before ops are carried out
 	closing bool
 }
 
@@ -57,6 +62,7 @@ type conn struct {
 type pending struct {
 	at    int
 	reply *reply // of a read; nil: it is a command of the log
+	exec  bool   // a transaction, which tells the session its database
 }
 
 type reply struct{ text []byte }
@@ -74,6 +80,7 @@ func (c *conn) limits() {
 	}
 }
 
+// serve moves the bytes of a connection that the loop cannot serve: it is encrypted, say.
 func (c *conn) serve(ctx context.Context) {
 	for !c.closing && ctx.Err() == nil {
 		n, err := c.nc.Read(c.in.Space(readBytes))
@@ -82,23 +89,42 @@ func (c *conn) serve(ctx context.Context) {
 			return
 		}
 		for more := true; more && !c.closing; {
-			for len(c.pending) < maxPipeline && !c.closing {
-				args, err := c.in.Next()
-				if err != nil {
-					c.out = resp.AppendError(c.out, "ERR "+err.Error())
-					c.closing = true
-				}
-				if more = args != nil; !more {
-					break
-				}
-				c.s.commands.Add(1)
-				c.command(ctx, args)
+			more = c.take()
+			if len(c.ops) > 0 && !c.settle(c.l.node.Do(ctx, c.ops)) {
+				return
 			}
-			if !c.flush(ctx) || !c.send() {
+			if c.stalled == nil && !c.send() {
 				return
 			}
 		}
 	}
+}
+
+// take takes commands that have been read, until there is no more or those taken must be answered first; it reports whether it
+// was the latter.
+func (c *conn) take() (more bool) {
+	for !c.closing {
+		if len(c.pending) == maxPipeline || c.alone || len(c.out) > maxOutBytes {
+			return true
+		}
+		args := c.stalled
+		if c.stalled = nil; args == nil {
+			var err error
+			if args, err = c.in.Next(); err != nil {
+				c.out = resp.AppendError(c.out, "ERR "+err.Error())
+				c.closing = true
+			}
+			if args == nil {
+				return false
+			}
+			c.s.commands.Add(1)
+		}
+		if !c.command(args) {
+			c.stalled = args
+			return true
+		}
+	}
+	return false
 }
 
 // send writes the replies.
@@ -106,25 +132,26 @@ func (c *conn) send() bool {
 	if len(c.out) == 0 {
 		return true
 	}
-	_ = c.nc.SetWriteDeadline(time.Now().Add(sendPatience))
+	_ = c.nc.SetWriteDeadline(time.Now().Add(c.s.opt.patience))
 	_, err := c.nc.Write(c.out)
+	c.sent()
+	return err == nil
+}
+
+// sent forgets the replies.
+func (c *conn) sent() {
 	if cap(c.out) > 1<<20 {
 		c.out = nil
 	}
 	c.out = c.out[:0]
-	return err == nil
 }
 
-// flush has the operations carried out, and puts their replies in their places. It reports false if the connection must end
-// without them: nobody knows what became of the commands.
-func (c *conn) flush(ctx context.Context) bool {
-	if len(c.ops) == 0 {
-		return true
-	}
-	err := c.l.node.Do(ctx, c.ops)
+// settle puts the replies of the operations, which were carried out unless there is an error, in their places. It reports false
+// if the connection must end without them: nobody knows what became of the commands.
+func (c *conn) settle(err error) bool {
 	if err != nil && !errors.Is(err, rsm.ErrNotPrimary) && !errors.Is(err, rsm.ErrTooLarge) {
 		c.closing = true
-		c.ops, c.pending, c.out = nil, nil, nil
+		c.ops, c.pending, c.out, c.log = nil, nil, nil, nil
 		return false
 	}
 	known, out, from := c.out, c.spare[:0], 0
@@ -132,22 +159,30 @@ func (c *conn) flush(ctx context.Context) bool {
 		p := &c.pending[i]
 		out = append(out, known[from:p.at]...)
 		from = p.at
+		db := c.session.DB
 		switch {
 		case err != nil:
 			out = resp.AppendError(out, refusal(err, p.reply == nil))
 		case p.reply == nil:
+			db = int(c.ops[i].Reply[0])
 			out = append(out, c.ops[i].Reply[1:]...)
 		default:
 			out = append(out, p.reply.text...)
+		}
+		if p.exec {
+			c.session.Done(db)
 		}
 	}
 	c.out, c.spare = append(out, known[from:]...), known
 	if cap(c.spare) > 1<<20 {
 		c.spare = nil
 	}
+	if cap(c.log) > 64<<10 {
+		c.log = nil
+	}
 	clear(c.ops)
 	clear(c.pending)
-	c.ops, c.pending = c.ops[:0], c.pending[:0]
+	c.ops, c.pending, c.log, c.alone = c.ops[:0], c.pending[:0], c.log[:0], false
 	over := len(c.out) > c.s.opt.OutputBytes || c.quota != nil && *c.quota < 0
 	if c.quota = nil; over {
 		c.s.log.Warn("closed a client whose replies are too large", "client", c.nc.RemoteAddr().String(), "bytes", len(c.out))
@@ -170,7 +205,9 @@ func refusal(err error, write bool) string {
 
 // write adds a command of the log.
 func (c *conn) write(q *kv.Request) {
-	c.ops = append(c.ops, rsm.Op{Command: q.Encode([]byte{cmdRequest})})
+	from := len(c.log)
+	c.log = q.Encode(append(c.log, cmdRequest))
+	c.ops = append(c.ops, rsm.Op{Command: c.log[from:len(c.log):len(c.log)]})
 	c.pending = append(c.pending, pending{at: len(c.out)})
 }
 
@@ -190,24 +227,25 @@ func (c *conn) read(look func(dst []byte, s *kv.Store) []byte) {
 	}})
 }
 
-// command takes one command.
-func (c *conn) command(ctx context.Context, args [][]byte) {
+// command takes one command. It reports false if that must wait until all operations are carried out.
+func (c *conn) command(args [][]byte) bool {
 	name := strings.ToLower(string(args[0][:min(len(args[0]), 32)]))
 	if !c.authed && name != "auth" && name != "hello" && name != "quit" && name != "reset" {
 		c.out = resp.AppendError(c.out, errNoAuth)
-		return
+		return true
 	}
 	if own, ok := ownCommands[name]; ok && (!c.session.InMulti() || name == "auth") {
-		if c.flush(ctx) {
-			own(c, args)
+		if len(c.ops) > 0 {
+			return false
 		}
-		return
+		own(c, args)
+		return true
 	}
 	client, number := "", uint64(0)
 	switch name {
 	case "hello":
 		if args = c.authHello(args); args == nil {
-			return
+			return true
 		}
 	case "reset":
 		c.authed = c.s.opt.Password == ""
@@ -220,7 +258,7 @@ func (c *conn) command(ctx context.Context, args [][]byte) {
 		}
 		if len(args) < 4 || err != nil || len(args[1]) == 0 || len(args[1]) > kv.MaxClientID || c.session.InMulti() {
 			c.out = resp.AppendError(c.out, "ERR want "+strings.ToUpper(onceCommand)+" client number command [argument...], outside of MULTI")
-			return
+			return true
 		}
 		client, number, args = string(args[1]), n, args[3:]
 		name = strings.ToLower(string(args[0][:min(len(args[0]), 32)]))
@@ -228,8 +266,11 @@ func (c *conn) command(ctx context.Context, args [][]byte) {
 	now := time.Now().UnixMilli()
 	switch {
 	case name == "watch" && !c.session.InMulti(), name == "exec":
-		c.together(ctx, now, name, args)
-		return
+		if len(c.ops) > 0 {
+			return false
+		}
+		c.together(now, name, args)
+		return true
 	}
 	var action kv.Action
 	c.out, action = c.session.Handle(c.out, empty, now, args)
@@ -245,45 +286,35 @@ func (c *conn) command(ctx context.Context, args [][]byte) {
 		switch name {
 		case "ping", "echo", "select", "time", "command":
 			c.out = c.session.Read(c.out, empty, 0)
-			return
+			return true
 		}
 		args = append([][]byte(nil), args...)
 		call := &kv.Call{Now: now, DB: c.session.DB, Proto: c.session.Proto, Seed: seed()}
 		c.read(func(dst []byte, s *kv.Store) []byte { return s.Read(dst, call, args) })
 		c.session.Done(c.session.DB)
 	}
+	return true
 }
 
-// together carries out WATCH and EXEC, which see the session and the data at once: all that came before is done first.
-func (c *conn) together(ctx context.Context, now int64, name string, args [][]byte) {
-	if !c.flush(ctx) {
-		return
-	}
-	var action kv.Action
+// together takes WATCH and EXEC, which see the session and the data at once: all that came before is done, and what follows waits.
+func (c *conn) together(now int64, name string, args [][]byte) {
+	c.alone = true
 	if name == "watch" {
 		c.read(func(dst []byte, s *kv.Store) []byte {
 			dst, _ = c.session.Handle(dst, s, now, args)
 			return dst
 		})
-		c.flush(ctx)
 		return
 	}
+	var action kv.Action
 	c.out, action = c.session.Handle(c.out, empty, now, args)
 	switch action {
 	case kv.Write:
-		ops := []rsm.Op{{Command: c.session.Request().Encode([]byte{cmdRequest})}}
-		switch err := c.l.node.Do(ctx, ops); {
-		case err == nil:
-			c.out = append(c.out, ops[0].Reply[1:]...)
-			c.session.Done(int(ops[0].Reply[0]))
-		case errors.Is(err, rsm.ErrNotPrimary), errors.Is(err, rsm.ErrTooLarge):
-			c.out = resp.AppendError(c.out, refusal(err, true))
-			c.session.Done(c.session.DB)
-		default:
-			c.closing, c.out = true, nil
-		}
+		c.write(c.session.Request())
+		c.pending[0].exec = true
 	case kv.Read:
 		c.read(func(dst []byte, s *kv.Store) []byte { return c.session.Read(dst, s, seed()) })
-		c.flush(ctx)
+	default:
+		c.alone = false
 	}
 }

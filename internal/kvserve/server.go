@@ -46,6 +46,8 @@ type Options struct {
 	SuspectAfter time.Duration
 	DigestEvery  time.Duration
 	Log          *slog.Logger
+
+	patience time.Duration // sendPatience, but for tests
 }
 
 // Server serves clients of one server of a group.
@@ -62,6 +64,8 @@ type Server struct {
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
+
+	loop *loop // nil: each connection has its goroutine
 }
 
 // life is a node with its machine.
@@ -77,6 +81,9 @@ func New(opt Options) (*Server, error) {
 	}
 	if opt.OutputBytes == 0 {
 		opt.OutputBytes = DefaultOutputBytes
+	}
+	if opt.patience == 0 {
+		opt.patience = sendPatience
 	}
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
@@ -122,6 +129,12 @@ func (s *Server) Run(ctx context.Context) error {
 		s.opt.Listener.Close()
 		s.hangUp()
 	})
+	if l, err := newLoop(s); err != nil {
+		s.log.Warn("serves each client with a goroutine of its own", "err", err)
+	} else {
+		s.loop = l
+		all.Go(func() { l.run(ctx) })
+	}
 	all.Go(func() { s.accept(ctx, &all) })
 	for {
 		l := s.cur.Load()
@@ -150,6 +163,7 @@ func (s *Server) Run(ctx context.Context) error {
 			s.log.Warn("cannot begin again", "err", err)
 		}
 		s.cur.Store(l)
+		s.hangUp() // those that came between the two lives
 	}
 }
 
@@ -201,22 +215,40 @@ func (s *Server) accept(ctx context.Context, all *sync.WaitGroup) {
 			nc.Close()
 			continue
 		}
-		if s.opt.TLS != nil {
+		var sock *socket
+		switch {
+		case s.opt.TLS != nil:
 			nc = tls.Server(nc, s.opt.TLS)
+		case s.loop != nil:
+			if sock = newSocket(nc); sock != nil {
+				nc = sock
+			}
 		}
 		c := newConn(s, nc, s.total.Add(1))
 		s.mu.Lock()
 		s.conns[c] = struct{}{}
 		s.mu.Unlock()
+		if sock != nil {
+			if !s.loop.join(ctx, c, sock) {
+				sock.free()
+				s.forget(c)
+			}
+			continue
+		}
 		all.Go(func() {
 			c.serve(ctx)
 			nc.Close()
-			s.mu.Lock()
-			delete(s.conns, c)
-			s.mu.Unlock()
-			s.clients.Add(-1)
+			s.forget(c)
 		})
 	}
+}
+
+// forget is called once for each connection that was served.
+func (s *Server) forget(c *conn) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
+	s.clients.Add(-1)
 }
 
 // hangUp closes all connections: what they know, such as a WATCH, is of a life that has ended.
