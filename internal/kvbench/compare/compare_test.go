@@ -143,7 +143,7 @@ func TestRedis(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for Sentinels")
 	}
-	s, err := Redis(t.Context(), "Redis", RedisOptions{Replicas: 2, Sentinels: 3, DownAfter: 200 * time.Millisecond})
+	s, err := Redis(t.Context(), "Redis", RedisOptions{Replicas: 2, Sentinels: 3, DownAfter: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +160,7 @@ func TestRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, o := range outcomes {
-		if o.Acked == 0 || o.Blackout < 200*time.Millisecond {
+		if o.Acked == 0 || o.Blackout < time.Second/2 {
 			t.Errorf("%+v", o)
 		}
 	}

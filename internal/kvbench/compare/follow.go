@@ -153,14 +153,16 @@ func (s *Service) Fail(ctx context.Context, how Failure, writers ...*Writer) (ou
 		w.gap = 0
 		w.mu.Unlock()
 	}
-	lost := s.Primary()
 	var before view.Answer
 	if s.Views != nil {
-		if before, err = s.Await(ctx, "a protected group", Protected); err != nil {
-			return nil, steps, err
-		}
-		lost = s.Primary()
+		before, err = s.Await(ctx, "a protected group", Protected)
+	} else {
+		err = s.askSentinel(ctx)
 	}
+	if err != nil {
+		return nil, steps, err
+	}
+	lost := s.Primary()
 	failed := time.Now()
 	if how == Killed {
 		err = lost.Kill()
@@ -240,8 +242,14 @@ func (s *Service) missing(ctx context.Context, w *Writer) (n int, err error) {
 			keys = append(keys, w.key(i))
 		}
 		values, err := c.MGet(ctx, keys...).Result()
-		if err != nil {
-			return 0, fmt.Errorf("read back: %w", err)
+		for end := time.Now().Add(recovery); err != nil; values, err = c.MGet(ctx, keys...).Result() {
+			// On a busy machine a server may be suspected that is not dead, and another one is asked to take over.
+			if time.Now().After(end) {
+				return 0, fmt.Errorf("read back: %w", err)
+			}
+			if err := pause(ctx, 10*time.Millisecond); err != nil {
+				return 0, err
+			}
 		}
 		if len(values) != len(keys) {
 			return 0, errors.New("read back: not as many values as keys")

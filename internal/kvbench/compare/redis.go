@@ -171,3 +171,18 @@ func (s *Service) sentinels(ctx context.Context, o RedisOptions) error {
 	}
 	return nil
 }
+
+// askSentinel learns who is master now.
+func (s *Service) askSentinel(ctx context.Context) error {
+	c := redis.NewSentinelClient(&redis.Options{Addr: s.Sentinels[0], DisableIdentity: true})
+	defer c.Close()
+	a, err := c.GetMasterAddrByName(ctx, s.Group).Result()
+	if err != nil {
+		return fmt.Errorf("ask Sentinel for the master: %w", err)
+	}
+	s.Addr = net.JoinHostPort(a[0], a[1])
+	if s.Primary() == nil {
+		return fmt.Errorf("ask Sentinel for the master: %s is none of its servers", s.Addr)
+	}
+	return nil
+}
