@@ -93,7 +93,7 @@ func TestGoRedisFailover(t *testing.T) {
 // TestGoRedis: the plain client's pipelines and transactions, in both versions of the protocol.
 func TestGoRedis(t *testing.T) {
 	long(t)
-	g := startGroup(t, options{servers: 2})
+	g := startGroup(t, options{servers: 2, suspect: calm})
 	addr := g.addr(g.protected().View.Primary)
 	ctx := t.Context()
 	for _, protocol := range []int{2, 3} {

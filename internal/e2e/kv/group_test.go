@@ -29,15 +29,21 @@ import (
 type options struct {
 	servers   int
 	suspect   time.Duration // default suspectAfter
+	deadAfter time.Duration // default deadAfter, or suspect if that is longer
 	tls       string        // directory of certificates; empty: none
 	net       *fleet.Net    // every part in a namespace of its name; nil: none
 	serve     []string      // further arguments of every server
 	files     []string      // further arguments of servers that keep files, which gives each its directory; nil: none
-	deadAfter time.Duration
 }
 
-// suspectAfter is used where the time of detection does not matter: a starved but living server must not be suspected.
-const suspectAfter = 500 * time.Millisecond
+// Where the time of detection does not matter a starved but living server must not be suspected, neither by the other nor by control. One
+// that is killed is noticed at once: its connections break.
+const (
+	suspectAfter = time.Second
+	deadAfter    = 3 * time.Second
+	// calm is for tests in which nobody dies.
+	calm = patience / 2
+)
 
 // groupName is the group of all tests.
 const groupName = "cache"
@@ -67,6 +73,9 @@ func startGroup(t *testing.T, o options) *group {
 	t.Helper()
 	if o.suspect == 0 {
 		o.suspect = suspectAfter
+	}
+	if o.deadAfter == 0 {
+		o.deadAfter = max(deadAfter, o.suspect)
 	}
 	g := &group{t: t, o: o, dir: t.TempDir(), servers: map[string]*process{}}
 	t.Cleanup(func() {
@@ -111,9 +120,9 @@ func startGroup(t *testing.T, o options) *group {
 func (g *group) startControl(port, sentinelPort string) {
 	g.t.Helper()
 	host := g.host("control")
-	args := []string{"kv", "control", "--listen", net.JoinHostPort(host, port), "--sentinel", net.JoinHostPort(host, sentinelPort), "--data", filepath.Join(g.dir, "control.db")}
-	if g.o.deadAfter > 0 {
-		args = append(args, "--dead-after", g.o.deadAfter.String())
+	args := []string{
+		"kv", "control", "--listen", net.JoinHostPort(host, port), "--sentinel", net.JoinHostPort(host, sentinelPort), "--data", filepath.Join(g.dir, "control.db"),
+		"--dead-after", g.o.deadAfter.String(),
 	}
 	g.control = g.run("control", args...)
 	g.sentinel = g.control.ready["sentinel"]

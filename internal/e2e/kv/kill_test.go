@@ -189,7 +189,7 @@ func TestFreshServersDoNotServe(t *testing.T) {
 			is, problem := life(name)
 			return is != before[name], problem
 		})
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		v, ok, err := g.client().Get(ctx, []byte("k"))
 		cancel()
 		if err == nil {

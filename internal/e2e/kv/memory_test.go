@@ -42,7 +42,7 @@ func TestClientsThatNeverRead(t *testing.T) {
 	for _, valueBytes := range []int{10 << 10, 200 << 10} {
 		t.Run(fmt.Sprint(valueBytes>>10, " KiB"), func(t *testing.T) {
 			// Copying gigabytes for them takes the server's time from others: nobody may suspect it for that.
-			g := startGroup(t, options{servers: 2, suspect: patience / 2, deadAfter: patience})
+			g := startGroup(t, options{servers: 2, suspect: calm})
 			a := g.protected()
 			primary := g.servers[a.View.Primary]
 			other := dial(t, a.PrimaryClient)
@@ -87,7 +87,7 @@ func TestClientsThatNeverRead(t *testing.T) {
 // TestCommandsThatNeverEnd: clients announce large commands and send little of them.
 func TestCommandsThatNeverEnd(t *testing.T) {
 	long(t)
-	g := startGroup(t, options{servers: 1})
+	g := startGroup(t, options{servers: 1, suspect: calm})
 	p := g.servers["kv1"]
 	before, _ := p.rss(t)
 	for range 200 {
@@ -118,7 +118,7 @@ func TestCommandsThatNeverEnd(t *testing.T) {
 func TestMaxMemory(t *testing.T) {
 	long(t)
 	real := redis(t, "--maxmemory", "2mb", "--maxmemory-policy", "noeviction")
-	g := startGroup(t, options{servers: 2, serve: []string{"--maxmemory", "4M"}})
+	g := startGroup(t, options{servers: 2, suspect: calm, serve: []string{"--maxmemory", "4M"}})
 	a := g.protected()
 	wait(t, "the limit", func() (bool, string) { is := info(a.PrimaryClient, "maxmemory"); return is == "4194304", is })
 	fill := func(addr string) string {

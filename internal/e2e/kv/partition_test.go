@@ -25,7 +25,7 @@ func TestPartitions(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(n.Close)
-	g := startGroup(t, options{servers: 3, net: n, tls: certificates(t, func(part string) string { return n.IP(part) }, "kv1", "kv2", "kv3")})
+	g := startGroup(t, options{servers: 3, deadAfter: 2 * time.Second, net: n, tls: certificates(t, func(part string) string { return n.IP(part) }, "kv1", "kv2", "kv3")})
 	l := g.load(4)
 	l.more(50)
 	type cut struct {

@@ -68,7 +68,7 @@ var without = regexp.MustCompile(`(?m)^id\s\d+\n`)
 func TestRedisCLI(t *testing.T) {
 	long(t)
 	tool(t, "redis-cli")
-	g := startGroup(t, options{servers: 3})
+	g := startGroup(t, options{servers: 3, suspect: calm})
 	a := g.protected()
 	at, backup, spare := g.addr(a.View.Primary), g.addr(a.View.Backup), g.addr(g.spare(a))
 	check := func(t *testing.T, got, want string) {
@@ -201,7 +201,7 @@ func sentinelByHand(t *testing.T, g *group, primary, backup string) {
 func TestTextsAsRedis(t *testing.T) {
 	long(t)
 	real := redis(t)
-	g := startGroup(t, options{servers: 1})
+	g := startGroup(t, options{servers: 1, suspect: calm})
 	ours := g.addr("kv1")
 	for _, line := range []string{
 		"config set", "config set foo", "config set foo bar", "config set maxmemory x", "config set maxmemory -5", "config set maxmemory 1gb maxmemory 2gb", "config set maxmemory 1 foo",
@@ -267,7 +267,7 @@ func TestTextsAsRedis(t *testing.T) {
 			t.Fatal(err)
 		}
 		real := redis(t, "--requirepass", "secret")
-		g := startGroup(t, options{servers: 1, serve: []string{"--requirepass", pass}})
+		g := startGroup(t, options{servers: 1, suspect: calm, serve: []string{"--requirepass", pass}})
 		for _, line := range []string{"get k", "auth wrong", "auth default wrong", "auth nobody secret", "auth secret", "hello 3", "hello 3 auth default secret setname x"} {
 			words := strings.Fields(line)
 			want, got := cli(t, real, "", words...), cli(t, g.addr("kv1"), "", words...)

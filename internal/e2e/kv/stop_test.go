@@ -27,7 +27,7 @@ func (p *process) ended(t *testing.T) int {
 func TestStopHandsOver(t *testing.T) {
 	long(t)
 	// Whoever must suspect waits for very long.
-	g := startGroup(t, options{servers: 3, suspect: patience / 2})
+	g := startGroup(t, options{servers: 3, suspect: calm, deadAfter: deadAfter})
 	l := g.load(10)
 	var a view.Answer
 	next := func() {
@@ -89,7 +89,7 @@ func TestStopHandsOver(t *testing.T) {
 // TestSecondSignalEnds: a primary whose backup is stopped cannot hand over, and waits. A second signal ends it.
 func TestSecondSignalEnds(t *testing.T) {
 	long(t)
-	g := startGroup(t, options{servers: 2, suspect: patience / 2})
+	g := startGroup(t, options{servers: 2, suspect: calm})
 	a := g.protected()
 	primary, backup := g.servers[a.View.Primary], g.servers[a.View.Backup]
 	backup.stop(t)
