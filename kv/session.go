@@ -82,7 +82,7 @@ func (n *Session) Handle(dst []byte, s *Store, now int64, args [][]byte) ([]byte
 	case "hello":
 		return n.hello(dst, args), Answered
 	case "reset":
-		*n = Session{Proto: 2, ID: n.ID}
+		n.reset()
 		return resp.AppendSimple(dst, "RESET"), Answered
 	case "quit":
 		return appendOK(dst), Close
@@ -110,7 +110,7 @@ func (n *Session) handleMulti(dst []byte, s *Store, now int64, cmd *Command, arg
 	case "quit":
 		return appendOK(dst), Close
 	case "reset":
-		*n = Session{Proto: 2, ID: n.ID}
+		n.reset()
 		return resp.AppendSimple(dst, "RESET"), Answered
 	case "discard":
 		n.forget()
@@ -144,6 +144,12 @@ func (n *Session) handleMulti(dst []byte, s *Store, now int64, cmd *Command, arg
 	n.queue = append(n.queue, kept)
 	n.writes = n.writes || cmd.Flags&FlagWrite != 0
 	return resp.AppendSimple(dst, "QUEUED"), Answered
+}
+
+// reset makes the session new. It does not write the ID, which other connections may read.
+func (n *Session) reset() {
+	n.DB, n.Proto, n.Name, n.Replica = 0, 2, "", false
+	n.forget()
 }
 
 // forget ends the transaction and the watching.

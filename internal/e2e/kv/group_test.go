@@ -57,7 +57,6 @@ type group struct {
 	sentinel string // address
 	views    *httpview.Client
 	servers  map[string]*process
-	names    []string
 }
 
 // process is one of ours.

@@ -2,6 +2,7 @@ package kv
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,6 +19,10 @@ var exe string
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
+	flag.Parse()
+	if testing.Short() {
+		return m.Run() // they all skip
+	}
 	dir, err := os.MkdirTemp("", "understudy-kv-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -236,7 +236,8 @@ func TestTextsAsRedis(t *testing.T) {
 			}
 			_, id, _ := strings.Cut(victims[1].do(t, "CLIENT", "ID"), " ")
 			for i, words := range [][]string{
-				{"CLIENT", "KILL", victims[0].LocalAddr().String()}, {"CLIENT", "KILL", "ID", id},
+				{"CLIENT", "KILL", victims[0].LocalAddr().String()},
+				{"CLIENT", "KILL", "ID", id},
 				{"CLIENT", "KILL", "ADDR", victims[2].LocalAddr().String(), "LADDR", addr, "TYPE", "normal"},
 			} {
 				want := "(integer) 1"
