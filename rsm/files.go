@@ -174,14 +174,14 @@ func (x *executor) mark() error {
 	if !n.marking.Swap(false) {
 		return nil
 	}
-	// A backup knows of its part by entries that are perhaps not stored yet. A mark without them would say more than is true.
-	if err := x.store(); err != nil {
-		return err
-	}
 	n.mu.Lock()
 	m := n.member.mark
 	last := n.core.Last()
 	n.mu.Unlock()
+	// A backup knows of its part by entries that are perhaps not stored yet. A mark without them would say more than is true.
+	if err := x.store(); err != nil {
+		return err
+	}
 	n.stage.Lock()
 	var err error
 	if n.files.Begun() {
