@@ -105,7 +105,8 @@ func simulate(ctx context.Context, stdout, stderr io.Writer, opt sim.Options, se
 	if total.Operations > 0 {
 		fmt.Fprintf(stdout, "%d operations of clients were answered, %d of them reads, %d repeated or given up; histories of %d operations checked: %.1f million a minute\n",
 			total.Operations, total.Reads, total.Retries, total.Checked, float64(total.Checked)/1e6/time.Since(begin).Minutes())
-		fmt.Fprintf(stdout, "%d states of two replicas compared, %d histories too long to check\n", total.Digests, total.Unchecked)
+		fmt.Fprintf(stdout, "%d states of two replicas compared, %d groups brought back from files, %d histories too long to check\n",
+			total.Digests, total.Recovered, total.Unchecked)
 	}
 	return nil
 }

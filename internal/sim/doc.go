@@ -14,7 +14,8 @@
 // does it (server.go): batches of commands as entries, replies that wait at the gate of the core (Reply), reads on what is executed
 // (Ask), and states that go to new backups in pieces while commands go on (transfer.go). Its clients (user.go) number their requests
 // and repeat them, at whomever they take for the primary; requests and replies are lost, come twice and late. The histories of
-// all keys are checked (history.go).
+// all keys are checked (history.go). In some of these worlds the hosts have disks: what a server wrote, and with a power failure what it
+// had synced, outlives it (files.go), and a group whose servers all died comes back.
 //
 // Scenarios (faults.go, groupfaults.go, servicefaults.go) choose what goes wrong. Watchers (watch.go, storewatch.go) know nothing of the scenario: they see what
 // left a replica, what each machine executed and what clients got, and say which rule was broken.

@@ -36,7 +36,7 @@ func (w *World) birth(slot int) {
 
 // rebirth is planned for a host whose server has died: not all come again.
 func (w *World) rebirth(former *process) {
-	if former.left {
+	if former.left || former.gone {
 		return
 	}
 	after := w.rng.between(5*ms, 150*ms)
@@ -50,6 +50,7 @@ func (w *World) rebirth(former *process) {
 		}
 	}
 	w.births++
+	former.comes = true
 	w.plan(after, nil, func() {
 		w.births--
 		w.birth(former.slot)
@@ -71,6 +72,9 @@ func (p *process) ping() {
 func (p *process) takePart() {
 	switch n := view.Number(p.core.View()); {
 	case p.role == replica.Primary:
+		if p.w.s.filing != filesNone && p.kv.rec.marked != uint64(n) {
+			return // it is in the files first: no later view can follow before
+		}
 		p.member.Take(n)
 		if p.w.mutation.inSync(p) {
 			p.member.InSync(n)
@@ -86,11 +90,13 @@ func (p *process) answered(a view.Answer) {
 	if p.member.Observe(a) {
 		p.w.tell(p, "learns of view %d {%s, %q}", a.View.Number, a.View.Primary, a.View.Backup)
 	}
-	p.do(func(now time.Duration) {
-		p.core.Adopt(now, arbiter.Record{
-			Number: uint64(a.View.Number), Primary: a.View.Primary, Backup: a.View.Backup, Claimant: a.Claimant,
-		})
-	})
+	rec := arbiter.Record{
+		Number: uint64(a.View.Number), Primary: a.View.Primary, Backup: a.View.Backup, Claimant: a.Claimant,
+	}
+	if p.kv != nil {
+		p.kv.learn(rec)
+	}
+	p.do(func(now time.Duration) { p.core.Adopt(now, rec) })
 	if a.HandOver && p.core.View() == replica.ViewNumber(a.View.Number) {
 		p.handOver()
 	}
@@ -182,6 +188,11 @@ func (w *World) groupRightlyDead() (string, bool) {
 	v := w.watch.view(replica.ViewNumber(r.Number))
 	for _, p := range []*process{v.primary, v.inSync()} {
 		if p != nil && !p.killed() {
+			return "", false
+		}
+	}
+	for slot := range w.members {
+		if p := w.members[slot]; w.files[slot].mayRecover(memberNames[slot], r) && (p == nil || !p.dead || p.comes) {
 			return "", false
 		}
 	}

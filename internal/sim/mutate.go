@@ -58,6 +58,10 @@ var Mutations = []Mutation{
 	{"reply-cache-forgets", "the last reply of but one client is kept", mutation{world: worldKV, onceForgets: true}},
 	{"refuse-what-is-logged", "a primary that is deposed refuses what it has logged, as if it were not executed", mutation{world: worldKV, refuseLogged: true}},
 	{"own-clock", "a backup executes entries at its own time instead of theirs", mutation{world: worldKV, ownClock: true}},
+	{"reply-before-stored", "a primary answers before its own disk has what it executed", mutation{world: worldKV, replyUnsynced: true}},
+	{"acknowledge-before-stored", "a backup acknowledges entries that its disk may lose", mutation{world: worldKV, ackUnsynced: true}},
+	{"marked-before-stored", "a backup marks its files as those of one in sync before they have what makes it so", mutation{world: worldKV, markFirst: true}},
+	{"old-files-lead", "a server offers files of a view that is not the newest", mutation{world: worldKV, oldFiles: true}},
 }
 
 // mutation is what a run does wrong. The zero value does nothing wrong.
@@ -71,6 +75,7 @@ type mutation struct {
 	// Of the key-value service.
 	readUnasked, readUnheld, replyEarly, oldAnswer, frozenReads, backupReads bool
 	onceUnsent, onceLost, onceForgets, refuseLogged, ownClock                bool
+	replyUnsynced, ackUnsynced, oldFiles, markFirst                          bool
 
 	world string // the only one in which the mutation means something; empty: pair and group at least
 }

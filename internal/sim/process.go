@@ -43,7 +43,9 @@ type process struct {
 	outs        []any         // backup: produced while an entry waits for the disk
 
 	dead      bool
-	fuse      int // steps of the shell until it is killed, 0: none. See step
+	gone      bool // its host will not come again
+	comes     bool // groups: dead, and its host will start another life
+	fuse      int  // steps of the shell until it is killed, 0: none. See step
 	doom      doom
 	powerOff  bool
 	stopped   bool
@@ -53,6 +55,7 @@ type process struct {
 	sluggish  time.Duration // executes slowly until
 
 	held      event.Seq // newest entry that it ever held
+	kept      event.Seq // newest entry that its files ever had, as far as they matter to others
 	follows   replica.ViewNumber
 	heard     time.Duration      // when the newest message that it took as backup was sent
 	brokenAt  time.Duration      // when PeerDown was told; 0: never
@@ -85,8 +88,13 @@ func (w *World) newProcess(slot int, life int, primary bool) *process {
 	cfg.ID, cfg.Incarnation = p.name, p.incarnation
 	switch {
 	case w.group:
-		p.core = replica.NewSpare(cfg)
 		p.member = view.NewMember(groupName, p.name, p.incarnation)
+		cfg.Durable = w.s.filing != filesNone
+		p.core = replica.NewSpare(cfg)
+		if m, _ := w.files[slot].held(); m.part != partNone {
+			p.member.CannotFound()
+			w.plan(w.rng.between(0, 20*ms), p, func() { p.kv.consult(m, false) })
+		}
 		w.plan(w.rng.between(0, w.s.ping), p, p.ping)
 	case primary:
 		cfg.Peer = memberNames[1-slot]
@@ -337,6 +345,9 @@ func (p *process) peerDown(l *link) {
 }
 
 func (p *process) claimed(asked, current arbiter.Record, won bool, err error) {
+	if p.kv != nil && err == nil {
+		p.kv.learn(current)
+	}
 	p.do(func(now time.Duration) { p.core.Claimed(now, asked, current, won, err) })
 }
 
@@ -358,6 +369,9 @@ func (p *process) kill(power bool) {
 	}
 	p.dead = true
 	p.fuse = 0
+	if power && p.w.s.filing == filesAlways {
+		p.w.files[p.slot].powerFails(&p.w.rng)
+	}
 	if p.core.Role() != replica.Halted && !p.left {
 		p.w.tell(p, "is killed")
 	}

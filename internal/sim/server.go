@@ -15,8 +15,10 @@ type server struct {
 	st      *store
 	queue   []call
 	flight  []*batch // at the gate, oldest first
-	busy    bool     // a batch is logged and not executed yet: nobody else may use the state
-	planned bool     // there is a next step
+	busy    bool     // the executor waits
+	staged  bool     // a batch is logged and not executed yet: nobody else may use the state
+	rec     record
+	planned bool // there is a next step
 	ticked  time.Duration
 	former  bool // a mutation: it has forgotten the clients
 	out     *sending
@@ -80,6 +82,10 @@ func (s *server) wake() {
 	s.planned = true
 	w.plan(s.takes(w.s.pace), p, func() {
 		s.planned = false
+		if s.busy || s.mark() {
+			s.wake()
+			return
+		}
 		switch p.role {
 		case replica.Primary:
 			s.lead()
@@ -102,14 +108,20 @@ func (s *server) takes(most time.Duration) time.Duration {
 
 func (s *server) hasWork() bool {
 	c := s.p.core
+	if s.rec.marking {
+		return true
+	}
 	switch s.p.role {
 	case replica.Primary:
+		if f := s.files(); f != nil && !f.begun {
+			return false // the first mark is due
+		}
 		frozen, _ := c.Frozen()
 		wait := frozen || c.Full() && !s.p.w.mutation.mayRun(s.p)
 		return c.Stopping() || !wait && (s.ticks() || len(s.queue) > 0 && len(s.flight) < s.p.w.s.flight)
 	case replica.Backup, replica.Joining:
 		_, ok := c.Next()
-		return ok
+		return ok || s.files() != nil && len(c.Unstored()) > 0
 	}
 	return false
 }
@@ -175,26 +187,39 @@ func (s *server) step(tick bool, calls []call, stops bool) {
 		s.refuse(calls, refused)
 		return
 	}
-	s.busy = true
+	s.busy, s.staged = true, true
 	w.plan(s.takes(w.s.work), p, func() {
-		s.busy = false
+		s.busy, s.staged = false, false
 		s.apply(calls, entries, tick, now, view)
-		b := &batch{calls: calls, need: need}
-		if len(calls) > 0 {
-			p.do(func(at time.Duration) {
-				outs := m.holds(p, []any{b})
-				if len(outs) == 0 {
-					return
-				}
-				s.flight = append(s.flight, b)
-				// Should the part be lost by now, settled fails all that is in flight.
-				_ = p.core.Reply(at, m.need(b, need), asked, outs)
-			})
+		if f := s.files(); f != nil {
+			f.append(entries)
 		}
-		if stops && !p.dead {
-			p.do(p.core.Stopped)
-		}
+		s.sync(stops || len(calls) > 0 && len(entries) > 0 && !m.replyUnsynced, func() {
+			if s.files() != nil {
+				p.stores(need)
+			}
+			if len(calls) > 0 {
+				s.reply(&batch{calls: calls, need: need}, asked)
+			}
+			if stops && !p.dead {
+				p.do(p.core.Stopped)
+			}
+		})
 		s.wake()
+	})
+}
+
+// reply gives a batch to the core's gate.
+func (s *server) reply(b *batch, asked time.Duration) {
+	p, m := s.p, &s.p.w.mutation
+	p.do(func(at time.Duration) {
+		outs := m.holds(p, []any{b})
+		if len(outs) == 0 {
+			return
+		}
+		s.flight = append(s.flight, b)
+		// Should the part be lost by now, settled fails all that is in flight.
+		_ = p.core.Reply(at, m.need(b, b.need), asked, outs)
 	})
 }
 
@@ -292,6 +317,9 @@ func (s *server) look(c *call) {
 // follow executes some of what a backup holds.
 func (s *server) follow() {
 	p, w := s.p, s.p.w
+	if s.store() {
+		return
+	}
 	n := w.s.follow
 	if w.now < p.sluggish {
 		n = 1
@@ -335,6 +363,7 @@ func (s *server) release(b *batch) {
 
 // settled is called after each step of the core: who is not primary fails what is in flight, and refuses what waits.
 func (s *server) settled() {
+	s.noteMark()
 	if s.p.role != replica.Primary {
 		how := unknown
 		if s.p.w.mutation.refuseLogged {

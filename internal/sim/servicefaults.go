@@ -29,8 +29,26 @@ func (w *World) chooseService() {
 	if s.readers = r.chance(3); s.readers && r.chance(2) {
 		s.think = 40 * ms
 	}
+	s.filing = [...]filing{filesNone, filesNone, filesAlways, filesNo}[r.intn(4)]
+	s.strikes = r.chance(4)
+	s.fsync = [...]time.Duration{200 * time.Microsecond, 2 * ms, 15 * ms}[r.intn(3)]
 	s.twice = [...]int{0, 20, 200}[r.intn(3)]
 	s.late = [...]int{0, 5, 50}[r.intn(3)]
+}
+
+// planAllDie has all servers killed at once or one after the other; where files survive that, with their hosts.
+func (w *World) planAllDie() {
+	r := &w.rng
+	apart := [...]time.Duration{0, 5 * ms, 100 * ms}[r.intn(3)]
+	at := r.between(100*ms, w.s.trouble)
+	for slot := range w.members {
+		power := r.chance(2)
+		w.planAt(at+r.between(0, apart), nil, func() {
+			if p := w.members[slot]; p != nil {
+				p.kill(power)
+			}
+		})
+	}
 }
 
 // planUserFaults has clients learn of a new primary at once, or not at all, when the log channel breaks; and has clients cut off: from all servers, or from one, so that a former primary may be the only one whom a client
@@ -63,6 +81,11 @@ func (w *World) planUserFaults() {
 				}
 			}
 		})
+	}
+	if w.s.filing != filesNone {
+		for range r.intn(3) {
+			w.planAllDie()
+		}
 	}
 	for range r.intn(5) {
 		u, slot, d, all := w.users[r.intn(len(w.users))], r.intn(w.s.hosts), r.between(20*ms, 500*ms), r.chance(3)

@@ -126,6 +126,11 @@ var caughtBy = map[string][]string{
 	"reply-cache-forgets":       {ruleOnceEach, ruleLinear},
 	"refuse-what-is-logged":     {ruleOnceEach, ruleLinear},
 	"own-clock":                 {ruleDigests},
+
+	"reply-before-stored":       {ruleHeld},
+	"acknowledge-before-stored": {ruleKnown, ruleHeld},
+	"marked-before-stored":      {ruleHeirs, ruleKnown},
+	"old-files-lead":            {ruleHeirs, ruleKnown},
 }
 
 // TestMutationsAreCaught breaks the rules one by one: each must be found within 10,000 seeds, by the watcher

@@ -33,18 +33,21 @@ type store struct {
 
 // past is what a state comes from. It goes to a new backup with it.
 type past struct {
-	clock    int64     // nanoseconds, of the newest entry executed
-	seq      event.Seq // the newest entry executed
-	commands uint64    // executed since the beginning
-	sum      uint64    // of all entries and all replies so far
-	sums     []uint64  // sum after each entry; the first is that of the beginning
+	clock    int64       // nanoseconds, of the newest entry executed
+	seq      event.Seq   // the newest entry executed
+	commands uint64      // executed since the beginning
+	sum      uint64      // of all entries and all replies so far
+	sums     []uint64    // sum after each entry; the first is that of the beginning
+	worded   []event.Seq // likewise: the newest entry so far that has commands, on which answers may depend
 }
 
-func newStore(l kv.Limits) *store { return &store{kv: kv.New(l), past: past{sums: []uint64{0}}} }
+func newStore(l kv.Limits) *store {
+	return &store{kv: kv.New(l), past: past{sums: []uint64{0}, worded: []event.Seq{0}}}
+}
 
 func (b *past) copy() past {
 	c := *b
-	c.sums = slices.Clip(b.sums) // it only grows
+	c.sums, c.worded = slices.Clip(b.sums), slices.Clip(b.worded) // they only grow
 	return c
 }
 
@@ -93,6 +96,11 @@ func (s *store) finish(e event.Entry) {
 	s.seq++
 	s.sum = mix(s.sum, xxhash.Sum64(e.Data))
 	s.sums = append(s.sums, s.sum)
+	worded := s.worded[len(s.worded)-1]
+	if hasCommands(e) {
+		worded = s.seq
+	}
+	s.worded = append(s.worded, worded)
 }
 
 // replay executes an entry as a backup does.

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"understudy/arbiter"
 	"understudy/event"
 	"understudy/replica"
 )
@@ -65,18 +66,25 @@ func (t *watchers) replied(p *process, b *batch) {
 		t.w.fail(ruleOnce, "%s answers on the strength of entry %d, but has executed %d", p.title, b.need, st.seq)
 		return
 	}
-	sum := st.sums[b.need]
-	t.speaks(p, "the replies after entry", int(b.need), func(other *process) bool {
-		return int(b.need) < len(other.kv.st.sums) && other.kv.st.sums[b.need] == sum
-	})
-	if !t.mayActAlone(p, t.view(p.core.View())) && !t.heldByBackup(p, b.need) {
-		t.w.fail(ruleHeld, "%s answers, but nobody holds entry %d with it, and it was not granted to act alone", p.title, b.need)
+	need := b.need
+	if t.w.s.filing != filesNone {
+		need = st.worded[need] // entries without commands may be lost with the power
 	}
-	if int(b.need) >= t.most {
-		if int(b.need) == t.most && t.mostSum != sum {
-			t.w.fail(ruleKnown, "%s answers from another state after entry %d than the world has seen", p.title, b.need)
+	sum := st.sums[need]
+	t.speaks(p, "the replies after entry", int(need), func(other *process) bool {
+		return int(need) < len(other.kv.st.sums) && other.kv.st.sums[need] == sum
+	})
+	if !t.mayActAlone(p, t.view(p.core.View())) && !t.heldByBackup(p, need) {
+		t.w.fail(ruleHeld, "%s answers, but nobody holds entry %d with it, and it was not granted to act alone", p.title, need)
+	}
+	if t.w.s.filing == filesAlways && p.stored() < need {
+		t.w.fail(ruleHeld, "%s answers, but its own disk has no entry %d", p.title, need)
+	}
+	if int(need) >= t.most {
+		if int(need) == t.most && t.mostSum != sum {
+			t.w.fail(ruleKnown, "%s answers from another state after entry %d than the world has seen", p.title, need)
 		}
-		t.most, t.mostSum = int(b.need), sum
+		t.most, t.mostSum = int(need), sum
 	}
 	t.counts.Outputs++
 }
@@ -86,6 +94,33 @@ func (t *watchers) knowsState(p *process) {
 	if st := p.kv.st; t.most >= len(st.sums) || st.sums[t.most] != t.mostSum {
 		t.w.fail(ruleKnown, "%s leads view %d, but entry %d, which was answered, is not of its past", p.title, p.core.View(), t.most)
 	}
+}
+
+// stored is the newest entry that is on the disk of a replica's host.
+func (p *process) stored() event.Seq {
+	f := p.kv.files()
+	_, last := (&files{past: f.past, items: f.items[:f.synced]}).held()
+	return last
+}
+
+// recovers is the life that a record makes primary because of its files: it was not alive in the view before, but its host had
+// a part there.
+func (t *watchers) recovers(before *viewed, rec arbiter.Record) *process {
+	if t.w.s.filing == filesNone {
+		return nil
+	}
+	for _, p := range t.w.everyone {
+		if p.incarnation != rec.Claimant || p.name != rec.Primary || p == before.primary || p == before.told {
+			continue
+		}
+		if q := before.primary; q != nil && q.slot == p.slot {
+			return p
+		}
+		if q := before.told; q != nil && q.slot == p.slot && q.kept >= before.syncAt {
+			return p
+		}
+	}
+	return nil
 }
 
 // heard is called when a client has its answer.

@@ -3,6 +3,7 @@ package sim
 import (
 	"time"
 
+	"understudy/arbiter"
 	"understudy/event"
 	"understudy/kv"
 	"understudy/replica"
@@ -30,7 +31,7 @@ type receiving struct {
 // sendState begins to send the state between two batches, when a backup waits for it.
 func (s *server) sendState() {
 	p, w := s.p, s.p.w
-	if s.busy || p.dead || p.role != replica.Primary || p.joins.copied == 0 || w.now < p.joins.copied || p.link == nil {
+	if s.staged || p.dead || p.role != replica.Primary || p.joins.copied == 0 || w.now < p.joins.copied || p.link == nil {
 		return
 	}
 	out := &sending{l: p.link, view: p.core.View(), snap: s.st.kv.BeginSnapshot(), past: s.st.past.copy()}
@@ -137,6 +138,11 @@ func (s *server) take(out *sending) {
 		seq = p.mate.core.Last()
 	case p.w.mutation.onceUnsent:
 		s.st.suffix = "!"
+	}
+	if f := s.files(); f != nil {
+		rec := arbiter.Record{Number: uint64(out.view), Primary: out.l.ends[0].name, Backup: p.name}
+		f.begin(out.sent, s.st.past.copy(), filesMark{rec, partJoining})
+		p.stores(seq)
 	}
 	p.do(func(now time.Duration) {
 		err = p.core.Restored(now, out.view, out.l.ends[0].name, seq, uint64(s.st.clock))

@@ -226,12 +226,13 @@ func (u *user) again() {
 			}
 		})
 	}
+	pause := w.rng.between(0, time.Duration(min(u.tries, 10))*3*ms)
 	switch w.rng.intn(4) {
 	case 0: // once more there
-		later(w.rng.between(0, 10*ms))
+		later(pause)
 	case 1:
 		u.leader = w.rng.intn(w.s.hosts)
-		later(w.rng.between(0, 10*ms))
+		later(pause)
 	default: // ask a copy of the view service
 		s := w.services[w.rng.intn(len(w.services))]
 		s.then(w.userDelay(), func() {
@@ -244,7 +245,7 @@ func (u *user) again() {
 				}
 			})
 		})
-		later(w.rng.between(5*ms, 15*ms))
+		later(5*ms + pause)
 	}
 }
 

@@ -79,6 +79,7 @@ type Counts struct {
 	Unchecked  int // keys whose history took too long to check
 	Retries    int // times that a client repeated an operation, or gave it up
 	Refused    int // times that a client was told to ask somebody else
+	Recovered  int // views in which files brought the group back
 	Digests    int // states of two replicas that were compared as a whole
 
 	Slowest time.Duration // from the end of the faults until every client was served, and a group's machine protected
@@ -103,6 +104,7 @@ func (c *Counts) Add(d Counts) {
 	c.Unchecked += d.Unchecked
 	c.Retries += d.Retries
 	c.Refused += d.Refused
+	c.Recovered += d.Recovered
 	c.Digests += d.Digests
 	c.Slowest = max(c.Slowest, d.Slowest)
 }
@@ -190,6 +192,9 @@ func (t *watchers) stale(p *process, what string, which int, known func(other *p
 }
 
 func (t *watchers) heldByBackup(p *process, need event.Seq) bool {
+	if t.w.s.filing != filesNone {
+		return p.mate != nil && p.mate.kept >= need
+	}
 	return p.mate != nil && p.mate.held >= need
 }
 
@@ -226,6 +231,11 @@ func (t *watchers) granted(rec arbiter.Record) {
 		return
 	}
 	before := t.view(replica.ViewNumber(rec.Number - 1))
+	if p := t.recovers(before, rec); p != nil {
+		v.primary = p
+		t.counts.Recovered++
+		return
+	}
 	for _, p := range []*process{before.primary, before.inSync()} {
 		switch {
 		case p == nil:

@@ -47,6 +47,9 @@ type setting struct {
 	readers    bool                            // most clients only read
 	walls      [len(memberNames)]time.Duration // how far the hosts' times of day are off
 	twice      int                             // of a thousand requests and replies, those that come twice
+	filing     filing                          // whether servers keep their log on disk
+	fsync      time.Duration                   // longest
+	strikes    bool                            // some die when a backup has marked its files
 	late       int                             // and those that come late
 }
 
@@ -68,7 +71,8 @@ type World struct {
 	clients  []*client
 	users    []*user // clients of the key-value service
 	keys     []key
-	replies  bytes.Buffer // one at a time, for reader
+	files    [len(memberNames)]files // of the hosts
+	replies  bytes.Buffer            // one at a time, for reader
 	reader   *resp.ReplyReader
 	watch    watchers
 	mutation mutation
