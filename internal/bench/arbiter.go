@@ -150,7 +150,10 @@ func etcdClaim(ctx context.Context, n int) (float64, error) {
 // seedsEach is how many seeds the simulator runs for the section.
 const seedsEach = 2000
 
-var seedsRate = regexp.MustCompile(`(\d+) seeds, no rule broken: (\d+) seeds a second`)
+var (
+	seedsRate      = regexp.MustCompile(`(\d+) seeds, no rule broken: (\d+) seeds a second`)
+	operationsRate = regexp.MustCompile(`histories of (\d+) operations checked: ([0-9.]+) million a minute`)
+)
 
 // seeds measures the simulator of the replication core.
 func seeds(ctx context.Context, o Options) (*Section, error) {
@@ -160,22 +163,47 @@ func seeds(ctx context.Context, o Options) (*Section, error) {
 	}
 	defer remove()
 	n := max(100, int(seedsEach*o.Scale))
-	var rates []float64
-	for range max(1, o.Rounds) {
-		out, err := exec.CommandContext(ctx, exe, "sim", "--seeds", strconv.Itoa(n)).Output()
+	run := func(args ...string) ([]byte, float64, error) {
+		out, err := exec.CommandContext(ctx, exe, append([]string{"sim", "--seeds", strconv.Itoa(n)}, args...)...).Output()
 		if err != nil {
-			return nil, fmt.Errorf("run the simulator: %w: %s", err, out)
+			return nil, 0, fmt.Errorf("run the simulator: %w: %s", err, out)
 		}
 		m := seedsRate.FindSubmatch(out)
 		if m == nil {
-			return nil, fmt.Errorf("no rate in: %s", out)
+			return nil, 0, fmt.Errorf("no rate in: %s", out)
 		}
 		rate, _ := strconv.ParseFloat(string(m[2]), 64)
-		rates = append(rates, rate)
+		return out, rate, nil
 	}
-	s := &Section{Name: "sim", Title: "Simulated worlds", Data: rates}
-	s.Table.Header = []string{"what", "a second"}
-	s.Table.Add("seeds, on all processors", fmt.Sprintf("%.0f", slices.Max(rates)))
-	s.Notes = []string{fmt.Sprintf("`understudy sim --seeds %d`, the best of %d.", n, len(rates))}
+	var d struct {
+		Seeds      []float64 `json:"seedsPerSecond"`   // pairs and groups
+		Service    []float64 `json:"kvSeedsPerSecond"` // groups of the key-value service
+		Operations []float64 `json:"kvMillionOperationsPerMinute"`
+		checked    string
+	}
+	for range max(1, o.Rounds) {
+		_, rate, err := run()
+		if err != nil {
+			return nil, err
+		}
+		d.Seeds = append(d.Seeds, rate)
+		out, rate, err := run("--world", "kv")
+		if err != nil {
+			return nil, err
+		}
+		d.Service = append(d.Service, rate)
+		m := operationsRate.FindSubmatch(out)
+		if m == nil {
+			return nil, fmt.Errorf("no rate of operations in: %s", out)
+		}
+		rate, _ = strconv.ParseFloat(string(m[2]), 64)
+		d.Operations, d.checked = append(d.Operations, rate), string(m[1])
+	}
+	s := &Section{Name: "sim", Title: "Simulated worlds", Data: d}
+	s.Table.Header = []string{"what", "rate"}
+	s.Table.Add("seeds of pairs and groups", fmt.Sprintf("%.0f a second", slices.Max(d.Seeds)))
+	s.Table.Add("seeds of the key-value service", fmt.Sprintf("%.0f a second", slices.Max(d.Service)))
+	s.Table.Add("its clients' operations, histories checked", fmt.Sprintf("%.1f million a minute", slices.Max(d.Operations)))
+	s.Notes = []string{fmt.Sprintf("`understudy sim --seeds %d` and the same with `--world kv`, which checks %s operations; on all processors, the best of %d.", n, d.checked, len(d.Seeds))}
 	return s, nil
 }
