@@ -87,6 +87,14 @@ func (w *World) planUserFaults() {
 			w.planAllDie()
 		}
 	}
+	for range r.intn(3) {
+		w.planAt(r.between(120*ms, max(w.s.trouble, 121*ms)), nil, func() {
+			if p := w.present(w.reg.record.Primary); p != nil && !p.stopped {
+				w.tell(p, "is asked to hand over")
+				p.handOver()
+			}
+		})
+	}
 	for range r.intn(5) {
 		u, slot, d, all := w.users[r.intn(len(w.users))], r.intn(w.s.hosts), r.between(20*ms, 500*ms), r.chance(3)
 		w.planAt(r.between(5*ms, w.s.trouble), nil, func() {
