@@ -14,9 +14,11 @@ import (
 )
 
 const (
-	// maxPipeline is how many commands of a connection are on their way at a time.
+	// maxPipeline is how many commands of a connection are on their way at a time, at most.
 	maxPipeline = 1024
-	readBytes   = 16 << 10
+	// firstPipeline is how many to begin with, while nobody knows how large the replies are.
+	firstPipeline = 32
+	readBytes     = 16 << 10
 	// maxOutBytes of replies are sent before more commands are taken.
 	maxOutBytes = 1 << 20
 	// maxCommandBytes bounds a command as it is sent, with room for what the log adds.
@@ -52,6 +54,7 @@ type conn struct {
 	ops     []rsm.Op
 	log     []byte // the commands of ops
 	spare   []byte
+	window  int      // commands that are on their way at a time: about maxOutBytes of replies to reads
 	quota   *int     // bytes that the replies to reads may yet have; the executor's while they are carried out
 	stalled [][]byte // a command that waits for all those before it
 	alone   bool     // nothing may be taken before ops are carried out
@@ -68,7 +71,7 @@ type pending struct {
 type reply struct{ text []byte }
 
 func newConn(s *Server, nc net.Conn, id int64) *conn {
-	c := &conn{s: s, nc: nc, l: s.cur.Load(), session: kv.NewSession(id), authed: s.opt.Password == "", born: time.Now()}
+	c := &conn{s: s, nc: nc, l: s.cur.Load(), session: kv.NewSession(id), authed: s.opt.Password == "", born: time.Now(), window: firstPipeline}
 	c.limits()
 	return c
 }
@@ -104,7 +107,7 @@ func (c *conn) serve(ctx context.Context) {
 // was the latter.
 func (c *conn) take() (more bool) {
 	for !c.closing {
-		if len(c.pending) == maxPipeline || c.alone || len(c.out) > maxOutBytes {
+		if len(c.pending) >= c.window || c.alone || len(c.out) > maxOutBytes {
 			return true
 		}
 		args := c.stalled
@@ -154,6 +157,13 @@ func (c *conn) settle(err error) bool {
 		c.ops, c.pending, c.out, c.log = nil, nil, nil, nil
 		return false
 	}
+	// Should the replies to come be as large as these, there are no more than is sent at a time. Copying many large ones together
+	// would keep the machine from all others. Where they are small the window grows in steps.
+	replies := 1
+	if c.quota != nil {
+		replies += c.s.opt.OutputBytes - *c.quota
+	}
+	c.window = max(1, min(2*c.window, maxPipeline, len(c.pending)*maxOutBytes/replies))
 	known, out, from := c.out, c.spare[:0], 0
 	for i := range c.pending {
 		p := &c.pending[i]

@@ -61,6 +61,7 @@ type Server struct {
 	total    atomic.Int64 // connections so far
 	commands atomic.Uint64
 	fails    atomic.Uint64 // lives that lost their part
+	refusals refusals
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
@@ -218,7 +219,7 @@ func (s *Server) accept(ctx context.Context, all *sync.WaitGroup) {
 		var sock *socket
 		switch {
 		case s.opt.TLS != nil:
-			nc = tls.Server(nc, s.opt.TLS)
+			nc = s.secure(nc)
 		case s.loop != nil:
 			if sock = newSocket(nc); sock != nil {
 				nc = sock

@@ -124,6 +124,9 @@ func TestTLS(t *testing.T) {
 		if got := cli(t, at(), "", "get", "k"); !strings.Contains(got, "Error: ") {
 			t.Errorf("without TLS: %q", got)
 		}
+		if said := g.servers[g.protected().View.Primary].said(); !strings.Contains(said, "refused a client") {
+			t.Errorf("the primary says nothing of clients that it refused:\n%s", said)
+		}
 		// A server of another fleet takes no part, and says why.
 		cmd := exec.Command(exe, "kv", "serve", "--name", "kv3", "--group", groupName, "--control", g.control.ready["listen"], "--listen", "127.0.0.1:0")
 		cmd.Env = append(os.Environ(), "UNDERSTUDY_TLS_DIR="+elsewhere)
