@@ -104,7 +104,7 @@ func (p *process) stored() event.Seq {
 }
 
 // recovers is the life that a record makes primary because of its files: it was not alive in the view before, but its host had
-// a part there.
+// a part there, and they hold all that left in it before output began to wait.
 func (t *watchers) recovers(before *viewed, rec arbiter.Record) *process {
 	if t.w.s.filing == filesNone {
 		return nil
@@ -116,7 +116,7 @@ func (t *watchers) recovers(before *viewed, rec arbiter.Record) *process {
 		if q := before.primary; q != nil && q.slot == p.slot {
 			return p
 		}
-		if q := before.told; q != nil && q.slot == p.slot && q.kept >= before.syncAt {
+		if q := before.told; q != nil && q.slot == p.slot && p.kept >= before.syncAt {
 			return p
 		}
 	}
