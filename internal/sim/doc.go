@@ -9,6 +9,7 @@
 // (group.go) has three or four hosts, each with one life of a server at a time, and one or two copies of the view service
 // (service.go), which every life pings. A primary calls the backup that its view names and sends it the machine's
 // state (join.go). The channel to a backup is opened as often as need be; one life has one at a time.
+// In a quarter of the groups the log lags behind the machine, as in checkpoint mode (epochs.go).
 //
 // The third world is a group of servers of the key-value service. Its state is the real one, kv.Store, executed as package rsm
 // does it (server.go): batches of commands as entries, replies that wait at the gate of the core (Reply), reads on what is executed

@@ -48,10 +48,15 @@ func (p *process) lead() {
 	p.disk.submit(w, p)
 	outs := p.said()
 	p.entries = p.entries[:0]
+	var digests []uint64
 	deliver := func(e event.Entry) {
 		e.Pos = m.pos
 		m.deliver(&e)
-		w.watch.appended(p)
+		if w.s.epochs {
+			digests = append(digests, m.digest())
+		} else {
+			w.watch.appended(p, m.delivered, m.digest())
+		}
 		p.entries = append(p.entries, e)
 	}
 	if w.rng.permille(w.s.chatter) {
@@ -72,7 +77,9 @@ func (p *process) lead() {
 	if len(p.entries) == 0 && (stops || p.core.WantsEntry() && !w.mutation.syncEarly || len(outs) > 0 && (!p.core.Solo() || w.rng.chance(2))) {
 		deliver(event.Entry{Kind: event.KindCommit})
 	}
-	if len(p.entries)+len(outs) > 0 {
+	if w.s.epochs {
+		p.endEpoch(outs, digests, stops)
+	} else if len(p.entries)+len(outs) > 0 {
 		p.do(func(now time.Duration) {
 			outs = w.mutation.holds(p, outs)
 			p.core.Hold(now, outs)
@@ -115,8 +122,12 @@ func (p *process) end() {
 	w.tell(p, "the machine shuts down")
 	e := event.Entry{Pos: p.m.pos, Kind: event.KindCommit, Data: []byte("down")}
 	p.m.deliver(&e)
-	p.w.watch.appended(p)
 	outs := p.said()
+	p.flush(0)
+	if p.dead || p.role != replica.Primary {
+		return
+	}
+	p.w.watch.appended(p, p.m.delivered, p.m.digest())
 	p.do(func(now time.Duration) {
 		p.core.Hold(now, w.mutation.holds(p, outs))
 		_ = p.core.Append(now, []event.Entry{e})

@@ -128,6 +128,9 @@ func (p *process) sendState() {
 	if p.joins.copied == 0 || w.now < p.joins.copied || p.link == nil || p.m.down {
 		return
 	}
+	if p.flush(0); p.dead || p.role != replica.Primary || p.link == nil {
+		return
+	}
 	p.joins.copied = 0
 	st := state{view: p.core.View(), from: p.name, progress: uint64(p.m.pos), m: p.m.copy()}
 	if p.joins.old != nil {

@@ -47,6 +47,7 @@ var Mutations = []Mutation{
 	{"handover-before-caught-up", "the machine is handed over to a backup that has not got all of its log", mutation{handBehind: true}},
 	{"handed-not-gated", "one that was handed the machine releases output without its backup", mutation{handedAlone: true}},
 	{"told-before-gate", "a backup that joins is told that outputs have left which the machine may yet say", mutation{toldAhead: true}},
+	{"cover-too-early", "in checkpoint mode a backup may take over from the next entry on that is logged, though that is of before output began to wait", mutation{world: worldGroup, coverEarly: true}},
 	{"read-without-asking", "a server answers reads without an acknowledgement of something sent after they came", mutation{world: worldKV, readUnasked: true}},
 	{"read-what-is-not-held", "a server answers reads though its backup does not hold yet what they saw", mutation{world: worldKV, readUnheld: true}},
 	{"reply-one-early", "a server answers when its backup holds all but the newest entry of the batch", mutation{world: worldKV, replyEarly: true}},
@@ -70,7 +71,7 @@ type mutation struct {
 	forgetFreshness, applyTwice, forgetKept, tellEarly, reuseIncarnation, namesakes     bool
 	diverge, forgetRequests, askOnce, forgetEnd, repeatAll, neverFull, hastyGoodbye     bool
 	syncUnasked, syncEarly, ackUnasked, joinWithoutLog, oldState, toldAhead             bool
-	handRunning, handBehind, handedAlone                                                bool
+	handRunning, handBehind, handedAlone, coverEarly                                    bool
 
 	// Of the key-value service.
 	readUnasked, readUnheld, replyEarly, oldAnswer, frozenReads, backupReads bool

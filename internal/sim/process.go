@@ -40,6 +40,7 @@ type process struct {
 	inbox       []event.Entry
 	role        replica.Role
 	entries     []event.Entry // scratch of one stop
+	epochs      []epoch       // not logged yet, oldest first
 	outs        []any         // backup: produced while an entry waits for the disk
 
 	dead      bool

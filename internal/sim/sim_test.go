@@ -115,6 +115,7 @@ var caughtBy = map[string][]string{
 	"handover-before-caught-up": {ruleHeld, ruleOnce, ruleComesBack},
 	"handed-not-gated":          {ruleHeld},
 	"told-before-gate":          {ruleInOrder},
+	"cover-too-early":           {ruleKnown, ruleHeirs},
 
 	"read-without-asking":       {ruleFresh, ruleLinear},
 	"read-what-is-not-held":     {ruleHeld},

@@ -137,7 +137,11 @@ func (t *watchers) released(p *process, s said) {
 	for len(t.chains) < s.n {
 		t.chains = append(t.chains, 0)
 		t.left = append(t.left, t.w.now)
-		t.bare = append(t.bare, p.m.delivered < s.need)
+		made := p.m.delivered
+		if t.w.s.epochs {
+			made = p.core.Last()
+		}
+		t.bare = append(t.bare, made < s.need)
 	}
 	if t.left[s.n-1] < p.heard && !t.bare[s.n-1] {
 		t.w.fail(ruleInOrder, "%s repeats output %d, though it heard of its release", p.title, s.n)
@@ -312,16 +316,16 @@ func (t *watchers) knows(p *process) {
 	}
 }
 
-// appended is called when a primary's machine has taken an entry.
-func (t *watchers) appended(p *process) {
+// appended is called when a primary's machine has taken an entry, or, if that is later, when it is about to be logged.
+func (t *watchers) appended(p *process, s event.Seq, digest uint64) {
 	v := t.view(p.core.View())
 	if v.writer == nil {
-		v.writer, v.first = p, p.m.delivered
+		v.writer, v.first = p, s
 	}
 	if v.writer != p {
 		t.w.fail(ruleOneVoice, "%s and %s append to the log of view %d", v.writer.title, p.title, p.core.View())
 	}
-	v.digests = append(v.digests, p.m.digest())
+	v.digests = append(v.digests, digest)
 }
 
 // executed is called when a backup's machine has taken an entry.

@@ -36,6 +36,7 @@ type setting struct {
 	clientLoss int                   // of a thousand messages
 	claimLoss  int                   // of a thousand answers of the arbiter
 	trouble    time.Duration         // when the faults end
+	epochs     bool                  // groups: entries are logged some stops after the machine took them, as in checkpoint mode
 
 	// Of the key-value service.
 	work       time.Duration                   // longest execution of a batch
@@ -126,6 +127,7 @@ func newWorld(seed uint64, kind string, m mutation, telling bool) *World {
 	w.kv = kind == worldKV
 	w.group = w.kv || kind == worldGroup || kind == "" && mix(seed, 0x9a1f)&1 == 0
 	w.choose()
+	w.s.epochs = w.group && !w.kv && (mix(seed, 0xe90c5)&3 == 0 || m.coverEarly)
 	w.members = make([]*process, w.s.hosts)
 	w.reg.cut = make([]time.Duration, w.s.hosts)
 	for i := range w.toyClients() {
