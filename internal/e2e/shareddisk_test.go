@@ -93,9 +93,15 @@ func (p *slowPath) bytesHeld() int {
 // there, which reads what it wrote, has seen nothing else.
 func TestSharedDiskOfAStoppedPrimary(t *testing.T) {
 	for _, c := range []struct {
-		name, mode string
-		held       bool // the burst is on its way for as long as the primary is stopped
-	}{{"lockstep, on its way", "lockstep", true}, {"checkpoint, on its way", "checkpoint", true}, {"lockstep, anywhere", "lockstep", false}} {
+		name, mode, reads string
+		held              bool // the burst is on its way for as long as the primary is stopped
+	}{
+		{"lockstep, on its way", "lockstep", "log", true},
+		{"lockstep, anywhere", "lockstep", "log", false},
+		{"the backup reads, on its way", "lockstep", "disk", true},
+		{"the backup reads, anywhere", "lockstep", "disk", false},
+		{"checkpoint, on its way", "checkpoint", "log", true},
+	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := &demo.Group{Exe: exe, Dir: t.TempDir()}
 			var all []*demo.Process
@@ -127,7 +133,7 @@ func TestSharedDiskOfAStoppedPrimary(t *testing.T) {
 				t.Helper()
 				args := []string{
 					"replica", "--name", name, "--kernel", kernel, "--mem", "32M", "--group", "shared", "--arbiter", "unix:" + arb, "--status", "127.0.0.1:0",
-					"--suspect-after", suspectAfter.String(), "--mode", c.mode, "--shared-disk", disk,
+					"--suspect-after", suspectAfter.String(), "--mode", c.mode, "--shared-disk", disk, "--shared-disk-reads", c.reads,
 				}
 				return start(name, append(args, more...)...)
 			}
@@ -160,6 +166,9 @@ func TestSharedDiskOfAStoppedPrimary(t *testing.T) {
 			}
 			waitExit(t, a, exitHalted)
 			s := requests("more writes", 4*diskguest.Burst)
+			if (s.BackupReads > 0) != (c.reads == "disk") {
+				t.Errorf("the backup read %d times", s.BackupReads)
+			}
 			if s.Host != "b" || s.View < 2 {
 				t.Errorf("%+v", s)
 			}

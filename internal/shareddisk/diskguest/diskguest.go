@@ -37,7 +37,8 @@ const (
 func Kernel(slot int, rounds int64) []byte { return kernel(slot, rounds, Sectors, 512) }
 
 // Overwriter gives a guest that is like Kernel's, but for one thing: its disk has Burst sectors for it. So each round reads
-// them all, and with the same notification, behind the reads, overwrites them all.
+// them all, and with the same notification, behind the reads, overwrites them all. A read may then give what this round
+// writes: requests in flight have no order for a guest, and a new primary issues again what may have been carried out.
 func Overwriter(slot int, rounds int64) []byte { return kernel(slot, rounds, Burst, 512) }
 
 const (
@@ -131,10 +132,14 @@ func kernel(slot int, rounds, places, bytes int64) []byte {
 	c.Place(check)
 	i("addi", 6, 6, 1)
 	i("ld", 29, 28, 0)
-	c.To(asm.Get("bne"), asm.Args{Rs1: 29, Rs2: 6}, bad)
+	same := c.NewLabel()
+	c.To(asm.Get("beq"), asm.Args{Rs1: 29, Rs2: 6}, same)
+	i("addi", 30, 6, Burst)
+	c.To(asm.Get("bne"), asm.Args{Rs1: 29, Rs2: 30}, bad)
+	c.Place(same)
 	r("add", 28, 28, 21)
-	i("ld", 29, 28, -8)
-	c.To(asm.Get("bne"), asm.Args{Rs1: 29, Rs2: 6}, bad)
+	i("ld", 30, 28, -8)
+	c.To(asm.Get("bne"), asm.Args{Rs1: 29, Rs2: 30}, bad)
 	i("addi", 7, 7, -1)
 	c.To(asm.Get("bne"), asm.Args{Rs1: 7}, check)
 
