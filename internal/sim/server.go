@@ -279,8 +279,7 @@ func (s *server) apply(calls []call, entries []event.Entry, tick bool, now int64
 	next := func() {
 		end()
 		entry, place = entry+1, 0
-		head := appendHead(nil, tick && entry == 0, now, 0)
-		s.st.begin(head[0] == 1, now)
+		s.st.begin(tick && entry == 0, now)
 		rest = entries[entry].Data[headBytes:]
 		seed = seedOf(entries[entry])
 	}
