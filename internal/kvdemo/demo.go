@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,6 +30,7 @@ type Options struct {
 	Servers int    // at least 2
 	Clients int
 	Kills   int
+	All     bool          // in the end every process is killed, control too, and started again with its files
 	Suspect time.Duration // silence after which a server is suspected
 	Say     io.Writer     // narration
 }
@@ -42,6 +45,7 @@ type Report struct {
 	Repeated  int     `json:"repeated"`       // there more than once
 	Disorder  int     `json:"disorder"`       // behind a later one of the same client
 	Blackouts []int64 `json:"blackouts_ns"`   // of each kill: the longest time without an acknowledgement
+	AllKilled int64   `json:"all_killed_ns"`  // the same when every process was killed and started again; 0: they were not
 	PerSecond float64 `json:"per_second"`     // appends, over the whole time
 	Proved    bool    `json:"nothing_lost"`   // lost, repeated and disorder are 0
 	Protected bool    `json:"protected_last"` // at the end there was a backup in sync
@@ -99,11 +103,38 @@ func (p *process) kill() {
 
 func (g *group) server(ctx context.Context, name string) error {
 	p, err := g.start(ctx, name, "kv", "serve", "--name", name, "--group", "demo", "--control", g.addr, "--listen", "127.0.0.1:0",
-		"--suspect-after", g.o.Suspect.String(), "--digest-every", "1s")
+		"--suspect-after", g.o.Suspect.String(), "--digest-every", "1s", "--dir", filepath.Join(g.o.Dir, name))
 	if err == nil {
 		g.servers[name] = p
 	}
 	return err
+}
+
+// startControl starts arbiter and view service on an address.
+func (g *group) startControl(ctx context.Context, addr string) (err error) {
+	g.control, err = g.start(ctx, "control", "kv", "control", "--listen", addr, "--data", filepath.Join(g.o.Dir, "control.db"))
+	return err
+}
+
+// again kills every process and starts those that lived again.
+func (g *group) again(ctx context.Context) error {
+	names := slices.Sorted(maps.Keys(g.servers))
+	for _, name := range names { // together, as by a power failure
+		_ = g.servers[name].cmd.Process.Kill()
+	}
+	g.control.kill()
+	for _, name := range names {
+		g.servers[name].kill()
+	}
+	if err := g.startControl(ctx, g.addr); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := g.server(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // await waits for a view that is as wanted.
@@ -141,7 +172,7 @@ func Run(ctx context.Context, o Options) (rep Report, err error) {
 			g.control.kill()
 		}
 	}()
-	if g.control, err = g.start(ctx, "control", "kv", "control", "--listen", "127.0.0.1:0", "--data", filepath.Join(o.Dir, "control.db")); err != nil {
+	if err = g.startControl(ctx, "127.0.0.1:0"); err != nil {
 		return rep, err
 	}
 	g.addr = g.control.ready["listen"]
@@ -181,6 +212,9 @@ func Run(ctx context.Context, o Options) (rep Report, err error) {
 		rep.Blackouts = append(rep.Blackouts, int64(gap))
 		fmt.Fprintf(o.Say, "%s goes on; the longest silence was %v\n", a.View.Backup, gap.Round(time.Millisecond))
 	}
+	if err == nil && o.All {
+		rep.AllKilled, err = g.comeBack(ctx, l)
+	}
 	took := time.Since(began)
 	l.stop()
 	if err != nil {
@@ -193,6 +227,27 @@ func Run(ctx context.Context, o Options) (rep Report, err error) {
 	}
 	rep.Protected = protected(a)
 	return rep, l.verify(ctx, &rep)
+}
+
+// comeBack kills everything at once, and lets it come back from its files.
+func (g *group) comeBack(ctx context.Context, l *load) (blackout int64, err error) {
+	l.gap()
+	fmt.Fprintf(g.o.Say, "kill -9 every process, control too, after %d appends; they start again with their files\n", l.count())
+	at := time.Now()
+	if err := g.again(ctx); err != nil {
+		return 0, err
+	}
+	a, err := g.await(ctx, "a primary", func(a view.Answer) bool { return a.Acked })
+	if err != nil {
+		return 0, err
+	}
+	if !l.after(ctx, at) {
+		return 0, errors.New("nobody answers after all were started again")
+	}
+	l.quiet(ctx, time.Second)
+	gap := l.gap()
+	fmt.Fprintf(g.o.Say, "%s leads by its files; the longest silence was %v\n", a.View.Primary, gap.Round(time.Millisecond))
+	return int64(gap), nil
 }
 
 // load is clients that append numbers to a key each.

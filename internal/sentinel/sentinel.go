@@ -18,7 +18,7 @@ import (
 
 const (
 	// pollEvery is how often the view service is asked about groups that somebody has asked for.
-	pollEvery = 100 * time.Millisecond
+	pollEvery = 25 * time.Millisecond
 	// discoverEvery is how often we look for groups that nobody has asked for.
 	discoverEvery = time.Second
 	// maxGroups bounds the groups that are watched, maxClients the connections.
