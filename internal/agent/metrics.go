@@ -57,6 +57,20 @@ func newCollector(a *Agent) *collector {
 	gauge("held_outputs", "Outputs that wait for the backup's acknowledgement.", func(c *condition) float64 { return float64(c.status.Held) })
 	gauge("held_oldest_seconds", "Age of the oldest output that waits.", func(c *condition) float64 { return float64(c.status.HeldNs) / second })
 	gauge("held_longest_seconds", "Longest time that an output waited in the present life.", func(c *condition) float64 { return float64(c.status.GateMaxNs) / second })
+	gauge("shared_disk_held", "Requests of shared disks that wait for the backup to read what they replace.", func(c *condition) float64 {
+		n := int64(0)
+		for _, d := range c.status.SharedDisks {
+			n += d.Held
+		}
+		return float64(n)
+	})
+	gauge("shared_disk_held_oldest_seconds", "For how long the oldest of them has waited.", func(c *condition) float64 {
+		ns := int64(0)
+		for _, d := range c.status.SharedDisks {
+			ns = max(ns, d.HeldNs)
+		}
+		return float64(ns) / second
+	})
 	gauge("stop_longest_seconds", "Longest stop of the machine for a state transfer in the present life.", func(c *condition) float64 { return float64(c.status.StopMaxNs) / second })
 	gauge("last_blackout_seconds", "How long the machine stood still at the last failover to this replica.", func(c *condition) float64 { return float64(c.status.BlackoutNs) / second })
 	sending := func(name, help string, f func(t *transfer) float64) {

@@ -143,7 +143,8 @@ func (b *bench) scrape() string {
 func TestMetrics(t *testing.T) {
 	b := newBench(t)
 	full := `{"role":"primary","view":4,"lag_ns":250000000,"held":3,"held_ns":2000000,"log_bytes":1000,"failovers":1,"blackout_ns":120000000,
-		"grants_won":2,"gate_outputs":8,"gate_ns":500000000,"entries":77,"in_sync":true,"grants_lost":1,"solo":true,"transfer":{"to":"b","total_bytes":100,"done_bytes":40,"sent_bytes":20}}`
+		"grants_won":2,"gate_outputs":8,"gate_ns":500000000,"entries":77,"in_sync":true,"grants_lost":1,"solo":true,
+		"shared_disks":[{"held":2,"held_ns":4000000},{"held":1,"held_ns":6000000}],"transfer":{"to":"b","total_bytes":100,"done_bytes":40,"sent_bytes":20}}`
 	b.running(full, "primary")
 	want := func(lines ...string) {
 		t.Helper()
@@ -161,7 +162,7 @@ func TestMetrics(t *testing.T) {
 		"understudy_replica_log_bytes_total 1000", "understudy_replica_failovers_total 1", "understudy_replica_last_blackout_seconds 0.12",
 		"understudy_replica_grants_won_total 2", "understudy_replica_grants_lost_total 1", "understudy_replica_solo 1",
 		"understudy_replica_outputs_held_total 8", "understudy_replica_outputs_held_seconds_total 0.5", "understudy_replica_log_entries_total 77",
-		"understudy_replica_in_sync 1",
+		"understudy_replica_in_sync 1", "understudy_replica_shared_disk_held 3", "understudy_replica_shared_disk_held_oldest_seconds 0.006",
 		"understudy_replica_transfer_size_bytes 100", "understudy_replica_transfer_done_bytes 40", "understudy_replica_transfer_sent_bytes_total 20",
 		"understudy_replica_restarts_total 0")
 	for _, l := range []string{

@@ -39,6 +39,11 @@ type status struct {
 	GrantsWon   uint64    `json:"grants_won"`
 	GrantsLost  uint64    `json:"grants_lost"`
 	Transfer    *transfer `json:"transfer"`
+
+	SharedDisks []struct {
+		Held   int64 `json:"held"`
+		HeldNs int64 `json:"held_ns"`
+	} `json:"shared_disks"`
 }
 
 // transfer is how far the sending of the machine's state is.

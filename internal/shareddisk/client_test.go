@@ -237,6 +237,18 @@ func TestCertificates(t *testing.T) {
 	if got := results(t, c, 2); got[1].Status != event.DiskOK || got[1].Data[0] != 3 {
 		t.Errorf("%+v", got)
 	}
+	// One that reads must show who it is as well.
+	for name, ok := range map[string]bool{"a": true, "b": false} {
+		o := o
+		o.Identity = ids[name]
+		conn, _, _, err := connect(t.Context(), &o, hello{Reads: true})
+		if (err == nil) != ok {
+			t.Errorf("%s reads as a: %v", name, err)
+		}
+		if err == nil {
+			conn.Close()
+		}
+	}
 	o.Identity = ids["b"] // says that it is a
 	var r *RefusedError
 	if _, err := Look(t.Context(), o); !errors.As(err, &r) || !strings.Contains(r.Reason, "certificate") {

@@ -35,6 +35,10 @@
 // again by the next one, in order, whether they were carried out or not: a guest has no order among requests in flight, so
 // it cannot tell.
 //
+// Backups may read what their group has on the disk (Options.BackupReads; Client.Fetch, Client.Reread): that
+// announces nothing and needs no grant, and whoever said hello for it is refused all else. The leader then holds back writes
+// until the backup has read what they replace: see hold.go.
+//
 // What is written is durable after a flush, as with any disk that has a cache. When the server's host was started anew
 // (its boot ID tells), what was answered and not flushed may be lost: the guest's next flush then ends in an error.
 package shareddisk
