@@ -136,3 +136,16 @@ func TestFilesOfAPing(t *testing.T) {
 		}
 	}
 }
+
+// TestFilesOfOneThatHeardAnOldView: a copy of the service that has missed views lets a server that starts again take the part of a
+// spare in one of them. The files that it offers say that it has none in the newest.
+func TestFilesOfOneThatHeardAnOldView(t *testing.T) {
+	b := lost(t)
+	for end := b.now + 7*time.Second; b.now < end; b.pass(100 * ms) {
+		p := Ping{Server: "a", View: 1, Files: Files{View: 2, Claimant: "service-1", Last: 100}, CannotFound: true}
+		if _, err := b.raw(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.want(3, "a", "")
+}

@@ -111,6 +111,10 @@ func (g *group) take(s *server, p Ping) bool {
 	case p.Incarnation == g.rec.Claimant && p.Server == g.rec.Primary && (!s.tracked || s.life != p.Incarnation):
 		// The life that this very view was granted to, heard for the first time.
 		s.crashed = false
+	case p.Server == g.rec.Primary && p.Files.View == Number(g.rec.Number) && p.Files.Claimant == g.rec.Claimant:
+		// Who offers files of the view that makes it primary has no part in it, whatever view it pings: as a spare it may have
+		// heard of an old one from another copy of the service first.
+		g.crash(s, p)
 	case !s.tracked && p.View == 0,
 		s.tracked && p.Incarnation != s.life,
 		s.tracked && p.View == 0 && s.view > 0:
