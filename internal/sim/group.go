@@ -185,6 +185,11 @@ func (w *World) groupRightlyDead() (string, bool) {
 		}
 		return "all hosts are gone", w.births == 0
 	}
+	for _, p := range w.members {
+		if p != nil && p.ended() && !p.dead && p.core.Applied() == p.core.Last() {
+			return "its machine has shut down, and " + p.title + " has executed that", true
+		}
+	}
 	v := w.watch.view(replica.ViewNumber(r.Number))
 	for _, p := range []*process{v.primary, v.inSync()} {
 		if p != nil && !p.killed() {
