@@ -364,7 +364,13 @@ func TestReread(t *testing.T) {
 			switch {
 			case round == 3 && i == 100:
 				s.kill()
-				time.AfterFunc(50*time.Millisecond, func() { s = serve(t, path, s.addr) })
+				back := make(chan struct{})
+				addr := s.addr
+				go func() { time.Sleep(50 * time.Millisecond); s = serve(t, path, addr); close(back) }()
+				defer func() { <-back }()
+				one(e.seq, e.d)
+				<-back
+				continue
 			case round == 4 && i%3 > 0:
 				continue // an entry that never came to be
 			case round == 5 && i == 10:
