@@ -38,12 +38,15 @@ func TestAMachineIsPlacedProtectedAndSurvivesItsPrimary(t *testing.T) {
 	if h := f.hostState(m.Primary); h.Primaries != 1 || h.Backups != 0 || h.MemUsedBytes != defaultMemBytes {
 		t.Errorf("host of the primary: %v", h)
 	}
+	// These hosts are too quick for a report of a transfer.
+	f.awaitEvent("transfer.done", m.Backup+" holds the state")
 	first := m.Primary
 	hosts[first].kill()
 	m = f.await("web", "protected by two others", func(m *api.Machine) bool { return protected(m) && m.Primary != first && m.Backup != first })
 	if m.Failovers != 1 {
 		t.Errorf("%d failovers", m.Failovers)
 	}
+	f.awaitEvent("transfer.done", m.Backup+" holds the state")
 	f.awaitEvent("failover", "took over from "+first+"; the machine stood still for 2ms")
 	f.awaitEvent("view.changed", "by the view service: "+first+" is dead")
 	f.awaitHost(first, "lost")
@@ -189,6 +192,15 @@ func TestPlannedFailover(t *testing.T) {
 		t.Errorf("machine %v", m)
 	}
 	f.awaitEvent("failover", "b took over from a; the machine stood still for 5ms")
+	done := 0
+	for _, kind := range f.kinds() {
+		if kind == "transfer.done" {
+			done++
+		}
+	}
+	if done != 1 {
+		t.Errorf("%d transfers were told of: a handover copies nothing", done)
+	}
 	if _, err := f.user().SetMode(context.Background(), &api.SetModeRequest{Name: "web", Mode: api.Mode_MODE_CHECKPOINT}); err != nil {
 		t.Error(err)
 	}

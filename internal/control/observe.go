@@ -51,6 +51,10 @@ func (c *Control) sawView(m *machine, v view.View, claimant string, now time.Tim
 	}
 	old := m.view
 	m.view, m.claimant, m.safe = v, claimant, false
+	m.joins = ""
+	if old.Number > 0 && v.Backup != "" && !old.Names(v.Backup) {
+		m.joins = v.Backup
+	}
 	if !m.Founded {
 		m.Founded, m.dirty = true, true
 	}
@@ -325,11 +329,16 @@ func (c *Control) tellFailover(m *machine, p *api.Replica, now time.Time) {
 // tellTransfer tells of a state transfer at its begin, at every quarter and at its end.
 func (c *Control) tellTransfer(m *machine, p *api.Replica) {
 	if p == nil || p.Transfer == nil || p.Transfer.TotalBytes == 0 || p.View != uint64(m.view.Number) {
-		if m.transfer > 0 && m.inSync {
+		// A quick transfer may be over before the host has reported it.
+		if m.inSync && (m.transfer > 0 || m.joins != "") {
 			c.event("transfer.done", m.spec.Name, m.view.Backup, uint64(m.view.Number), "%s holds the state", m.view.Backup)
+			m.joins = ""
 		}
 		m.transfer = 0
 		return
+	}
+	if m.inSync && m.transfer == 0 {
+		return // an old report
 	}
 	t := p.Transfer
 	quarter := 1 + int(4*min(t.DoneBytes, t.TotalBytes)/t.TotalBytes)

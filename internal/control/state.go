@@ -79,6 +79,7 @@ type machine struct {
 	pauseView uint64
 	safe      bool      // it was protected at the last look
 	transfer  int       // quarters of a state transfer told of; 0: none is under way
+	joins     string    // backup of the view that has to be sent the state, until that was told of
 	changed   time.Time // when primary last changed, until the failover was told of; else zero
 	former    string    // primary before that
 }
