@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -26,21 +27,38 @@ type disks struct {
 	root  string
 	fsync string
 	tune  []func(*rsm.Options)
+	dark  atomic.Bool // the power has failed: nobody wins a view any more
 }
 
 func newDisks(t *testing.T, fsync string, tune ...func(*rsm.Options)) *disks {
-	return &disks{newGroup(t), t.TempDir(), fsync, tune}
+	return &disks{group: newGroup(t), root: t.TempDir(), fsync: fsync, tune: tune}
+}
+
+// darkened is the arbiter, for who dies a moment later than the others.
+type darkened struct {
+	arbiter.Register
+	dark *atomic.Bool
+}
+
+func (r darkened) CompareAndSet(ctx context.Context, group string, next arbiter.Record) (arbiter.Record, bool, error) {
+	if r.dark.Load() {
+		return arbiter.Record{}, false, arbiter.ErrUnreachable
+	}
+	return r.Register.CompareAndSet(ctx, group, next)
 }
 
 func (d *disks) begin(name string) *node {
 	d.t.Helper()
 	return d.start(name, append([]func(*rsm.Options){func(o *rsm.Options) {
 		o.Dir, o.Fsync = filepath.Join(d.root, name), d.fsync
+		o.Arbiter = darkened{d.reg, &d.dark}
 	}}, d.tune...)...)
 }
 
-// die kills all that there is, the view service too. What the arbiter knows is on disk in real life.
+// die kills all that there is at once, the view service too. What the arbiter knows is on disk in real life.
 func (d *disks) die() {
+	d.dark.Store(true)
+	defer d.dark.Store(false)
 	var all sync.WaitGroup
 	for _, n := range d.nodes {
 		all.Go(n.kill)
