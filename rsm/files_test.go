@@ -126,6 +126,9 @@ func (d *disks) wantOnce(who, n int) {
 // TestGroupComesBackFromFiles kills every server, and the view service, again and again: nothing that was answered is lost.
 func TestGroupComesBackFromFiles(t *testing.T) {
 	for _, fsync := range []string{"always", "everysec", "no"} {
+		if testing.Short() && fsync != "always" {
+			continue
+		}
 		t.Run(fsync, func(t *testing.T) {
 			t.Parallel()
 			d := newDisks(t, fsync)
@@ -289,7 +292,7 @@ func TestFilesSurviveAnything(t *testing.T) {
 	t.Parallel()
 	rounds := 12
 	if testing.Short() {
-		rounds = 4
+		rounds = 2
 	}
 	d := newDisks(t, "always", func(o *rsm.Options) { o.SnapshotBytes, o.SuspectAfter = 20_000, 200*time.Millisecond })
 	names := []string{"a", "b", "c"}

@@ -237,6 +237,9 @@ func TestDiskChangedBehindOurBack(t *testing.T) {
 // TestBackupThatCannotRead: it tries again as long as that can help: while the disk comes back, and for ever when nobody
 // else has the machine. Otherwise it leaves, for the primary's writes wait for it.
 func TestBackupThatCannotRead(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a disk that does not answer")
+	}
 	stuck := func(t *testing.T, patience time.Duration) *sharedPair {
 		p := newSharedPair(t, diskguest.Overwriter(diskSlot, 0), 0, func(o *Options) { o.readPatience = patience })
 		p.s.writesOn(3)
