@@ -85,7 +85,8 @@ func (n *Node) fail(err error) {
 	n.cancel(&filesError{fmt.Errorf("in %s: %w", n.opt.Dir, err), "free or repair the disk, and start this server again"})
 }
 
-// keep writes entries that were executed, and has them on disk if somebody is to be answered.
+// keep writes entries, and has them on disk if somebody is answered on the strength of them. Entries of the clock and of digests are
+// synced with the next command: to lose them changes no answer.
 func (n *Node) keep(entries []event.Entry, answers bool) error {
 	if n.files == nil || len(entries) == 0 {
 		return nil
